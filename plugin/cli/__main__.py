@@ -1,0 +1,176 @@
+"""`vamos`: the command line. Every command's module is imported when it is called, so that --help is quick."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from plugin import __version__
+from plugin.errors import VamosError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (0 done, 1 failed with a message, 2 wrong arguments, 130 interrupted)."""
+    options = parser().parse_args(arguments)
+    # Not at the top: --help must not wait for it.
+    from plugin.cli.console import say
+    from plugin.connector import SendError
+
+    module, function = options.command.split(":")
+    run: Callable[[argparse.Namespace], int] = getattr(import_module(f"plugin.cli.{module}"), function)
+    try:
+        return run(options)
+    except VamosError as error:
+        say(f"\nvamos: {error.message}")
+        if error.remedy:
+            say(error.remedy)
+        return 1
+    except SendError as error:
+        say(f"\nvamos: the provider answered {error.code or 'nothing'}: {error.message}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(prog="vamos", description="Active outreach for Rasa bots.")
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    run = _command(
+        commands,
+        "run:run",
+        "start everything on this machine, with a local WhatsApp sandbox",
+        "Trains the reference bot if needed, starts sandbox, action server, Rasa server and dispatcher, prints the\n"
+        "addresses and stops everything on Ctrl-C. Data is kept in the state directory.",
+    )
+    _state_option(run)
+    for name, port in (("rasa", 5005), ("actions", 5055), ("sandbox", 5080)):
+        run.add_argument(f"--port-{name}", type=_port, default=port, metavar="N", help=f"default: {port}")
+
+    demo = _command(
+        commands,
+        "demo:demo",
+        "play the whole story by itself and check that every count adds up",
+        "Starts a stack of its own on free ports (or uses a running one with --attach), uploads contacts, launches,\n"
+        "lets the sandbox's phones answer, lets agents attend, waits until all is settled and prints the report.\n"
+        "Without --redirect every row of the redirect table is played, one broadcast each.\n"
+        "Exits 0 only when all counts add up.",
+    )
+    demo.add_argument("--csv", type=Path, metavar="FILE", help="contacts to send to (default: made up)")
+    demo.add_argument("--template", metavar="NAME", help="template to send (default: fits the redirect)")
+    demo.add_argument("--redirect", choices=("none", "human", "notification"), help="what happens to those who answer")
+    demo.add_argument("--queue", metavar="NAME", help="queue for --redirect human")
+    demo.add_argument("--agent", metavar="LOGIN", help="agent for --redirect human (ana or bruno)")
+    demo.add_argument(
+        "--taps", type=_share, metavar="all|none|N%", help="who taps; the others stay silent (default: a mix)"
+    )
+    demo.add_argument("--contacts", type=_count, default=40, metavar="N", help="made-up contacts a broadcast (40)")
+    demo.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed answers the same way (1)")
+    demo.add_argument("--rate", type=_count, default=80, metavar="N", help="messages a second (80)")
+    demo.add_argument("--timeout", type=_count, default=600, metavar="S", help="give up after S seconds (600)")
+    demo.add_argument("--attach", action="store_true", help="use the running `vamos run` instead of a new stack")
+    _state_option(demo, "with --attach: its state directory (default: var)")
+    demo.add_argument("--keep", action="store_true", help="keep the new stack's directory (logs, database)")
+    demo.add_argument("--json", action="store_true", help="print one JSON object to stdout, words to stderr")
+
+    test = _command(
+        commands,
+        "checks:test",
+        "style, types, layers and all tests",
+        "Runs ruff, mypy, import-linter, the fast lane and then the full lane (real Rasa, browser).",
+    )
+    test.add_argument("--fast", action="store_true", help="leave the full lane out")
+
+    _command(
+        commands,
+        "services:worker",
+        "send broadcasts (for `dispatch: external`)",
+        "Claims deliveries from the database and sends them. Needs no Rasa. Reads vamos.yml (or $VAMOS_CONFIG).\n"
+        "SIGTERM lets the messages in flight end first.",
+    )
+    sandbox = _command(
+        commands,
+        "services:sandbox",
+        "a local WhatsApp Cloud API with a phone page",
+        "Passes its arguments on: see `vamos sandbox -- --help`.",
+    )
+    sandbox.add_argument("arguments", nargs=argparse.REMAINDER, metavar="-- …")
+    _command(
+        commands,
+        "services:migrate",
+        "bring the database up to this version",
+        "Every process does it when it starts; this does it and nothing else.",
+    )
+
+    _user_commands(commands.add_parser("user", help="people who may use the desk"))
+    return top
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], target: str, summary: str, description: str
+) -> argparse.ArgumentParser:
+    """`target` is ``module:function`` in `plugin.cli`; the function's name is the command's."""
+    made = commands.add_parser(
+        target.partition(":")[2],
+        help=summary,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.set_defaults(command=target)
+    return made
+
+
+def _user_commands(user: argparse.ArgumentParser) -> None:
+    commands = user.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add = commands.add_parser("add", help="create a person and print a one-time login link")
+    add.add_argument("login")
+    add.add_argument("--name", default="", help="as shown to colleagues")
+    add.add_argument(
+        "--grant",
+        action="append",
+        default=[],
+        metavar="PERMISSION[@OPERATION]",
+        help="may be repeated: desk.broadcast, desk.attend, desk.supervise, desk.report, admin;"
+        " without @OPERATION: in every operation",
+    )
+    add.set_defaults(command="user:add")
+    link = commands.add_parser("link", help="print a one-time login link")
+    link.add_argument("login")
+    link.set_defaults(command="user:link")
+    for command in (add, link):
+        _state_option(command, "the state directory of `vamos run` (default: ./vamos.yml when it is there, else var)")
+
+
+def _state_option(command: argparse.ArgumentParser, text: str = "database, logs, secrets (default: var)") -> None:
+    command.add_argument("--state", type=Path, metavar="DIR", help=text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (1 to 65535)")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    """``all``, ``none`` or ``N%`` as a share between 0 and 1."""
+    if text in ("all", "none"):
+        return 1.0 if text == "all" else 0.0
+    number = text.removesuffix("%")
+    if not text.endswith("%") or not number.isdecimal() or int(number) > 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not all, none or a percentage such as 30%")
+    return int(number) / 100
+
+
+if __name__ == "__main__":
+    sys.exit(main())

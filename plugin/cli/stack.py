@@ -1,0 +1,231 @@
+"""The whole product on one machine: sandbox, action server, Rasa server and dispatcher under one supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from plugin.bootstrap import Services, open_services
+from plugin.cli.console import step
+from plugin.cli.model import ensure_model, environment
+from plugin.cli.process import Child, stop_all
+from plugin.cli.state import PHONE_NUMBER_ID, WABA_ID, Ports, State
+from plugin.errors import VamosError
+from plugin.settings import load
+
+#: The checkout: where the reference bot's `config/`, `data/` and `actions/` are.
+PROJECT = Path(__file__).resolve().parents[2]
+
+#: Seconds for everything to become healthy (Rasa imports TensorFlow: 10 s on a laptop, a minute on a busy machine).
+START_LIMIT = 240.0
+#: Seconds for everything to end by itself after SIGTERM.
+STOP_LIMIT = 20.0
+#: What `vamos worker` prints when it has begun to claim.
+WORKER_READY = "dispatching"
+
+NAMES = ("sandbox", "actions", "rasa", "worker")
+
+
+class NotHealthy(VamosError):
+    """A process runs but did not become healthy in time."""
+
+    code = "not_healthy"
+
+
+class Stack:
+    """Starts the four processes on a state directory and stops them. Use it as a context manager.
+
+    Args:
+        directory: database, secrets, logs and generated configuration; kept between starts.
+        ports: where to listen.
+        settings: values for vamos.yml beside the generated ones.
+        isolated: ignore VAMOS_* variables of the caller's environment (demo and tests).
+
+    Children die with the thread that starts them (see `Child`): start and restart from the main thread.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        ports: Ports | None = None,
+        settings: Mapping[str, Any] | None = None,
+        isolated: bool = False,
+        project: Path = PROJECT,
+    ) -> None:
+        self.state = State(directory)
+        self.ports = ports or Ports()
+        self.project = project
+        self._settings = dict(settings or {})
+        self._isolated = isolated
+        self._children: dict[str, Child] = {}
+        self._cleanup = contextlib.ExitStack()
+        self._services: Services | None = None
+
+    # ---------------------------------------------------------------- addresses
+    @property
+    def sandbox_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.sandbox}"
+
+    @property
+    def rasa_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.rasa}"
+
+    @property
+    def desk_url(self) -> str:
+        return f"{self.rasa_url}/desk"
+
+    @property
+    def services(self) -> Services:
+        """The product's parts on this stack's database, for use cases called from here."""
+        if self._services is None:
+            self._services = open_services(load(self.state.settings, self._environment()))
+        return self._services
+
+    # ---------------------------------------------------------------- life
+    def start(self) -> None:
+        """Start everything and return when all of it is healthy; on an error, stop what was started.
+
+        Raises:
+            VamosError: port in use, no model, dead child, not healthy in time; each says what to do.
+        """
+        try:
+            self._cleanup.enter_context(self.state.lock())
+            self.ports.check()
+            model = ensure_model(self.project, self.state.logs)
+            self.state.write_configuration(self.ports, self._settings)
+            _ = self.services  # brings the schema up to date before four processes look at it
+            self._children = self._define(model)
+            with step("starting sandbox, action server, Rasa server and dispatcher") as progress:
+                for child in self._children.values():
+                    child.start()
+                self._wait_healthy(NAMES, progress.tick)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop every process: first politely, after `STOP_LIMIT` seconds by force."""
+        # The sandbox last: what the others still send must not fail.
+        stop_all([self._children[name] for name in reversed(NAMES) if name in self._children], STOP_LIMIT)
+        if self._services is not None:
+            self._services.close()
+            self._services = None
+        self._cleanup.close()
+
+    def check(self) -> None:
+        """Raise `ChildDied` if a process that should run doesn't."""
+        for child in self._children.values():
+            child.check()
+
+    def kill(self, name: str) -> None:
+        """End one process at once, as a crash would; it stays down until `revive`."""
+        self._children[name].kill()
+
+    def revive(self, *names: str) -> None:
+        """Start processes again after `kill` and wait until they are healthy."""
+        for name in names:
+            if not self._children[name].running:
+                self._children[name].start()
+        self._wait_healthy(names)
+
+    def log(self, name: str) -> str:
+        """The present log of one process."""
+        return self._children[name].log.read_text(encoding="utf-8", errors="replace")
+
+    def pid(self, name: str) -> int | None:
+        return self._children[name].pid
+
+    def __enter__(self) -> Stack:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # ---------------------------------------------------------------- children
+    def _environment(self) -> dict[str, str]:
+        inherited = environment()
+        if self._isolated:
+            inherited = {name: value for name, value in inherited.items() if not name.startswith("VAMOS_")}
+        return {**inherited, "VAMOS_CONFIG": str(self.state.settings)}
+
+    def _define(self, model: Path) -> dict[str, Child]:
+        secrets = self.state.secrets()
+        webhook = f"{self.rasa_url}/webhooks/whatsapp/webhook"
+        sandbox = ["channels.whatsapp.sandbox", "--port", str(self.ports.sandbox), "--state", str(self.state.sandbox)]
+        sandbox += ["--webhook", webhook, "--phone-number-id", PHONE_NUMBER_ID, "--waba-id", WABA_ID]
+        sandbox += ["--access-token", secrets["access_token"], "--app-secret", secrets["app_secret"]]
+        rasa = ["rasa", "run", "-m", str(model), "-i", "127.0.0.1", "-p", str(self.ports.rasa)]
+        rasa += ["--credentials", str(self.state.credentials), "--endpoints", str(self.state.endpoints)]
+        commands = {
+            "sandbox": sandbox,
+            "actions": ["rasa_sdk", "--actions", "actions", "--port", str(self.ports.actions)],
+            "rasa": rasa,
+            "worker": ["plugin.cli", "worker"],
+        }
+        shared = self._environment()
+        return {
+            name: Child(name, [sys.executable, "-m", *command], self.state.logs / f"{name}.log", self.project, shared)
+            for name, command in commands.items()
+        }
+
+    # ---------------------------------------------------------------- health
+    def _wait_healthy(self, names: tuple[str, ...], tick: Callable[[str], None] = lambda detail: None) -> None:
+        waiting = list(names)
+        deadline = time.monotonic() + START_LIMIT
+        with httpx.Client(timeout=5, trust_env=False) as client:
+            while waiting:
+                for name in list(waiting):
+                    self._children[name].check()
+                    if self._healthy(name, client):
+                        waiting.remove(name)
+                if not waiting:
+                    return
+                if time.monotonic() > deadline:
+                    child = self._children[waiting[0]]
+                    raise NotHealthy(
+                        f"{child.name} is not healthy after {START_LIMIT:.0f} s."
+                        f" The end of {child.log}:\n{child.tail()}",
+                        "Look there for the reason; on a very slow machine, start again.",
+                    )
+                tick("waiting for " + ", ".join(waiting))
+                time.sleep(0.2)
+
+    def _healthy(self, name: str, client: httpx.Client) -> bool:
+        if name == "worker":
+            return WORKER_READY in self.log("worker")
+        address = {
+            "sandbox": f"{self.sandbox_url}/sandbox/health",
+            "actions": f"http://127.0.0.1:{self.ports.actions}/health",
+            "rasa": f"{self.desk_url}/health",
+        }[name]
+        try:
+            return client.get(address).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+@contextlib.contextmanager
+def terminated_as_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block the way Ctrl-C does, so that everything is stopped on the way out."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

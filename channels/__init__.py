@@ -1,0 +1,1 @@
+"""Connectors: one package per messaging channel. See `plugin.connector` for the contract."""

@@ -1,0 +1,3 @@
+"""Vamos: active outreach for Rasa bots."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,95 @@
+"""Composition root: settings → services. The only place that knows which parts make a running product."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plugin.connector import Connector
+from plugin.errors import ConfigurationError
+from plugin.settings import Settings, load, read_yaml
+from plugin.store import Store
+
+
+@dataclass(frozen=True)
+class Services:
+    """What a process works with. `key` signs button tokens."""
+
+    settings: Settings
+    store: Store
+    connectors: Mapping[str, Connector]
+    key: bytes
+
+    def connector(self, channel: str) -> Connector:
+        """The connector of a channel.
+
+        Raises:
+            ConfigurationError: credentials.yml has no such channel.
+        """
+        try:
+            return self.connectors[channel]
+        except KeyError:
+            known = ", ".join(self.connectors) or "none"
+            raise ConfigurationError(
+                f"No channel named {channel!r} is configured (there is: {known}).",
+                f"Add its connector to {self.settings.credentials}.",
+            ) from None
+
+    def close(self) -> None:
+        """Close the database. Connectors are closed by the event loop that used them (`Connector.aclose`)."""
+        self.store.close()
+
+
+def open_services(settings: Settings | None = None) -> Services:
+    """Open the database (bringing its schema up to date) and build the connectors of credentials.yml.
+
+    Raises:
+        ConfigurationError: a file, key or driver is missing or wrong.
+    """
+    settings = settings or load()
+    connectors = open_connectors(settings)
+    store = Store(settings.database)
+    store.migrate()
+    key = settings.secret.encode() if settings.secret else store.meta("button_key", secrets.token_hex(32)).encode()
+    return Services(settings, store, connectors, key)
+
+
+def open_connectors(settings: Settings) -> dict[str, Connector]:
+    """One connector per dotted path of credentials.yml that has one (``a.b.SomeInput`` → ``a.b.connector``)."""
+    connectors: dict[str, Connector] = {}
+    for dotted, values in read_yaml(Path(settings.credentials)).items():
+        package, _, class_name = str(dotted).rpartition(".")
+        if not package or not class_name:
+            continue  # one of Rasa's own channels, by its short name
+        connector = _connector(package, values or {}, settings.credentials)
+        if connector is None:
+            continue
+        if connector.name in connectors:
+            raise ConfigurationError(f"{settings.credentials} configures the channel {connector.name!r} twice.")
+        connectors[connector.name] = connector
+    return connectors
+
+
+def _connector(package: str, values: Mapping[str, Any], source: str) -> Connector | None:
+    module_name = f"{package}.connector"
+    try:
+        if importlib.util.find_spec(module_name) is None:
+            return None
+    except ModuleNotFoundError as error:
+        if error.name is not None and not module_name.startswith(error.name):
+            raise
+        # A builder's own Rasa channel that lives in a plain module, or isn't importable here: not ours to judge.
+        return None
+    module = importlib.import_module(module_name)
+    build = getattr(module, "from_credentials", None)
+    if build is None:
+        return None
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"{source}: the values of {package} must be `name: value` lines.")
+    connector: Connector = build(values)
+    return connector

@@ -1,0 +1,48 @@
+"""Life of one recipient of one broadcast."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class DeliveryState(str, Enum):
+    """States of DESIGN §5. `rejected` and `skipped` lines were never meant to be sent."""
+
+    QUEUED = "queued"
+    DEFERRED = "deferred"
+    SENDING = "sending"
+    UNKNOWN = "unknown"
+    SENT = "sent"
+    FAILED = "failed"
+    DELIVERED = "delivered"
+    READ = "read"
+    SKIPPED = "skipped"
+    REJECTED = "rejected"
+
+
+#: A state only ever gives way to one of higher rank, whatever the order of the provider's webhooks.
+#: `failed` stands between `sent` and `delivered`: it follows an accepted send, and a later proof of delivery beats it.
+RANK: dict[DeliveryState, int] = {
+    DeliveryState.QUEUED: 0,
+    DeliveryState.DEFERRED: 0,
+    DeliveryState.SENDING: 1,
+    DeliveryState.UNKNOWN: 2,
+    DeliveryState.SENT: 3,
+    DeliveryState.FAILED: 4,
+    DeliveryState.DELIVERED: 5,
+    DeliveryState.READ: 6,
+    DeliveryState.SKIPPED: 9,
+    DeliveryState.REJECTED: 9,
+}
+
+#: Still to be decided by us or by the provider's answer.
+OPEN = (DeliveryState.QUEUED, DeliveryState.DEFERRED, DeliveryState.SENDING)
+
+
+class SkipReason(str, Enum):
+    """Why an uploaded line is not sent although nothing is wrong with it."""
+
+    DUPLICATE = "duplicate"
+    OPTED_OUT = "opted_out"
+    BLANK = "blank"
+    CANCELLED = "cancelled"

@@ -1,0 +1,292 @@
+"""Launch and report: a broadcast's rows are made and counted by the database, never one object a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import and_, func, or_, select, text
+from sqlalchemy.engine import Connection
+
+from plugin.domain.broadcast import ButtonRule, rule_to_json
+from plugin.domain.template import Template
+from plugin.domain.upload import Upload
+from plugin.errors import Conflict
+from plugin.store import tables as t
+from plugin.store.database import new_id
+from plugin.store.meta import MetaQueries, from_json, mapping, to_json
+from plugin.usecases.launch import LaunchRequest, OperationFacts
+from plugin.usecases.report import BroadcastSummary, rfc3339
+
+_DELIVERIES = """
+INSERT INTO delivery (broadcast_id, row, line, state, reason, sender, address, canonical, variables, redirect,
+                      attempts, epoch)
+SELECT :broadcast, u.row, u.line,
+       CASE WHEN u.state <> 'accepted' THEN u.state WHEN o.canonical IS NULL THEN 'queued' ELSE 'skipped' END,
+       CASE WHEN u.state <> 'accepted' THEN u.reason WHEN o.canonical IS NULL THEN '' ELSE 'opted_out' END,
+       :sender, u.address, u.canonical, u.variables, u.redirect, 0, 0
+FROM upload_row u LEFT JOIN opt_out o ON o.canonical = u.canonical
+WHERE u.upload_id = :upload
+ORDER BY u.row
+"""
+
+_TIMES = ("sent_at", "delivered_at", "read_at", "failed_at", "replied_at")
+
+
+class BroadcastQueries(MetaQueries):
+    """Queries on `broadcast` and on `delivery` as a whole."""
+
+    # ------------------------------------------------------------------ launch
+    def replayed(self, connection: Connection, user_id: str, key: str, body_hash: str) -> str | None:
+        """The broadcast launched under this key before.
+
+        Raises:
+            Conflict: the key was used for a different request.
+        """
+        if self.dialect == "postgresql":  # two requests with one key: the second waits for the first
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:k))"), {"k": f"{user_id}.{key}"})
+        i = t.idempotency.c
+        row = connection.execute(select(i.body_hash, i.response).where(i.user_id == user_id, i.key == key)).first()
+        if row is None:
+            return None
+        if row.body_hash != body_hash:
+            raise Conflict(
+                "Esta chave de idempotência já foi usada para outro disparo.", "Use uma chave nova para cada disparo."
+            )
+        found: str = row.response
+        return found
+
+    def remember(self, connection: Connection, user_id: str, key: str, body_hash: str, response: str) -> None:
+        """Bind a key to its effect, in the transaction of the effect."""
+        connection.execute(
+            t.idempotency.insert(),
+            {"user_id": user_id, "key": key, "body_hash": body_hash, "response": response, "at": self.now()},
+        )
+
+    def operation_facts(self, operation_id: str) -> OperationFacts | None:
+        o, q, m, g = t.operation.c, t.queue.c, t.queue_member.c, t.user_grant.c
+        with self.read() as connection:
+            row = connection.execute(select(o.sender, o.push_queue_id).where(o.id == operation_id)).first()
+            if row is None:
+                return None
+            queues = connection.execute(select(q.id).where(q.operation_id == operation_id)).scalars().all()
+            members = connection.execute(
+                select(m.user_id).join(t.queue, m.queue_id == q.id).where(q.operation_id == operation_id)
+            ).scalars()
+            attending = connection.execute(
+                select(g.user_id).where(
+                    g.permission == "desk.attend", or_(g.operation_id == operation_id, g.operation_id == "*")
+                )
+            ).scalars()
+            agents = frozenset(members) | frozenset(attending)
+        return OperationFacts(row.sender, row.push_queue_id, frozenset(queues), agents)
+
+    def template_channel(self, template_id: str) -> str:
+        """The channel whose provider approved a template."""
+        with self.read() as connection:
+            found: str = connection.execute(
+                select(t.template.c.channel).where(t.template.c.id == template_id)
+            ).scalar_one()
+        return found
+
+    def create_broadcast(
+        self,
+        connection: Connection,
+        request: LaunchRequest,
+        *,
+        channel: str,
+        sender: str,
+        upload: Upload,
+        template: Template,
+        buttons: Mapping[int, ButtonRule],
+        user_id: str,
+    ) -> str:
+        """Insert the broadcast and a delivery for every line of its upload."""
+        broadcast_id = new_id()
+        connection.execute(
+            t.broadcast.insert(),
+            {
+                "id": broadcast_id,
+                "operation_id": request.operation_id,
+                "channel": channel,
+                "sender": sender,
+                "upload_id": upload.id,
+                "template_id": request.template_id,
+                "template": to_json(template.raw),
+                "filename": upload.filename,
+                "sha256": upload.sha256,
+                "redirect": request.redirect.kind.value,
+                "queue_id": request.redirect.queue,
+                "agent_id": request.redirect.agent,
+                "buttons": to_json({str(i): rule_to_json(rule) for i, rule in buttons.items()}),
+                "free_text": request.free_text.value,
+                "notify_text": request.notify_text.strip(),
+                "notify_team": request.notify_team,
+                "window": request.window_hours * 3600 * 1_000_000,
+                "state": "running",
+                "state_reason": "",
+                "rows": upload.rows,
+                "created_by": user_id,
+                "created_at": self.now(),
+            },
+        )
+        connection.execute(text(_DELIVERIES), {"broadcast": broadcast_id, "sender": sender, "upload": upload.id})
+        return broadcast_id
+
+    # ------------------------------------------------------------------ report
+    def broadcast_facts(self, broadcast_id: str) -> Mapping[str, Any] | None:
+        b = t.broadcast.c
+        with self.read() as connection:
+            row = connection.execute(
+                select(
+                    t.broadcast,
+                    t.operation.c.name.label("operation"),
+                    t.app_user.c.name.label("author"),
+                    t.queue.c.name.label("queue"),
+                )
+                .select_from(
+                    t.broadcast.join(t.operation, b.operation_id == t.operation.c.id)
+                    .join(t.app_user, b.created_by == t.app_user.c.id)
+                    .outerjoin(t.queue, b.queue_id == t.queue.c.id)
+                )
+                .where(b.id == broadcast_id)
+            ).first()
+            if row is None:
+                return None
+            facts = mapping(row)
+            agent = connection.execute(select(t.app_user.c.name).where(t.app_user.c.id == facts["agent_id"])).scalar()
+        facts.update(agent=agent, created_by=facts["author"], template=from_json(facts["template"])["name"])
+        return facts
+
+    def delivery_counts(self, broadcast_id: str) -> list[tuple[str, str, int]]:
+        """(state, reason, count); the reason only of skipped rows."""
+        with self.read() as connection:
+            rows = connection.execute(
+                text(
+                    "SELECT state, CASE WHEN state = 'skipped' THEN reason ELSE '' END AS why, COUNT(*) FROM delivery"
+                    " WHERE broadcast_id = :b GROUP BY 1, 2"
+                ),
+                {"b": broadcast_id},
+            ).all()
+        return [(row[0], row[1], int(row[2])) for row in rows]
+
+    def reply_counts(self, broadcast_id: str) -> tuple[int, dict[str, int], int]:
+        """(contacts who answered, redirected answers by outcome, messages that could not be attributed).
+
+        Unattributed: from a person this broadcast reached, inside its window, yet no delivery could be proved.
+        """
+        values = {"b": broadcast_id}
+        with self.read() as connection:
+            replied = connection.execute(
+                text("SELECT COUNT(*) FROM delivery WHERE broadcast_id = :b AND replied_at IS NOT NULL"), values
+            ).scalar_one()
+            outcomes = connection.execute(
+                text(
+                    "SELECT i.outcome, COUNT(*) FROM inbound i JOIN delivery d ON d.id = i.delivery_id"
+                    " WHERE d.broadcast_id = :b AND i.redirected_at IS NOT NULL GROUP BY i.outcome"
+                ),
+                values,
+            ).all()
+            loose = connection.execute(
+                text(
+                    "SELECT COUNT(*) FROM inbound i JOIN contact c ON c.id = i.contact_id"
+                    " JOIN broadcast b ON b.id = :b AND i.received_at >= b.created_at"
+                    " AND i.received_at <= b.created_at + b.window"
+                    " JOIN delivery d ON d.broadcast_id = b.id AND d.canonical = c.canonical AND d.sender = c.sender"
+                    " AND d.state NOT IN ('skipped', 'rejected')"
+                    " WHERE i.delivery_id IS NULL AND i.routed_at IS NOT NULL"
+                ),
+                values,
+            ).scalar_one()
+        return int(replied), {row[0]: int(row[1]) for row in outcomes if row[0]}, int(loose)
+
+    def failure_counts(self, broadcast_id: str) -> list[dict[str, Any]]:
+        """Failures by the provider's code: code, message, count; the most frequent first."""
+        with self.read() as connection:
+            rows = connection.execute(
+                text(
+                    "SELECT COALESCE(error_code, '') AS code, MAX(error) AS message, COUNT(*) AS count FROM delivery"
+                    " WHERE broadcast_id = :b AND state = 'failed' GROUP BY 1 ORDER BY 3 DESC"
+                ),
+                {"b": broadcast_id},
+            ).all()
+        return [mapping(row) for row in rows]
+
+    def broadcasts_page(
+        self, operations: frozenset[str] | str, operation_id: str | None, after: str | None, limit: int
+    ) -> list[BroadcastSummary]:
+        """Newest first; `after` is the id of the last one of the page before."""
+        b = t.broadcast.c
+        conditions: list[Any] = []
+        if operations != "*":
+            conditions.append(b.operation_id.in_(sorted(operations)))
+        if operation_id is not None:
+            conditions.append(b.operation_id == operation_id)
+        with self.read() as connection:
+            if after is not None:
+                last = connection.execute(select(b.created_at).where(b.id == after)).scalar()
+                if last is None:
+                    return []
+                conditions.append(or_(b.created_at < last, and_(b.created_at == last, b.id < after)))
+            rows = connection.execute(
+                select(t.broadcast, t.operation.c.name.label("operation"), t.app_user.c.name.label("author"))
+                .select_from(
+                    t.broadcast.join(t.operation, b.operation_id == t.operation.c.id).join(
+                        t.app_user, b.created_by == t.app_user.c.id
+                    )
+                )
+                .where(*conditions)
+                .order_by(b.created_at.desc(), b.id.desc())
+                .limit(limit)
+            ).all()
+            counts: dict[str, dict[str, int]] = {row.id: {} for row in rows}
+            d = t.delivery.c
+            for broadcast_id, state, count in connection.execute(
+                select(d.broadcast_id, d.state, func.count())
+                .where(d.broadcast_id.in_(list(counts)))
+                .group_by(d.broadcast_id, d.state)
+            ):
+                counts[broadcast_id][state] = int(count)
+        return [
+            BroadcastSummary(
+                id=row.id,
+                operation_id=row.operation_id,
+                operation=row.operation,
+                template=from_json(row.template)["name"],
+                filename=row.filename,
+                redirect=row.redirect,
+                state=row.state,
+                rows=row.rows,
+                created_by=row.author,
+                created_at=row.created_at,
+                states=counts[row.id],
+            )
+            for row in rows
+        ]
+
+    def delivery_rows(self, broadcast_id: str, state: str | None, after: int, limit: int) -> list[dict[str, Any]]:
+        """Lines in file order after row number `after`, with the reply that was attributed to each."""
+        d, i = t.delivery.c, t.inbound.c
+        condition = [d.broadcast_id == broadcast_id, d.row > after]
+        if state is not None:
+            condition.append(d.state == state)
+        with self.read() as connection:
+            rows = connection.execute(
+                select(
+                    d.id, d.row, d.line, d.address, d.state, d.reason, d.error_code, d.error, d.attempts, d.sent_at,
+                    d.delivered_at, d.read_at, d.failed_at, d.replied_at, i.text.label("reply"), i.outcome, i.proof,
+                    i.redirected_by,
+                )
+                .select_from(t.delivery.outerjoin(t.inbound, and_(i.delivery_id == d.id, i.interaction.is_(True))))
+                .where(*condition)
+                .order_by(d.row)
+                .limit(limit)
+            ).all()  # fmt: skip
+        found = []
+        for row in rows:
+            values = mapping(row)
+            values.pop("id")
+            for name in _TIMES:
+                values[name] = rfc3339(values[name])
+            found.append(values)
+        return found

@@ -1,0 +1,163 @@
+"""Connection, transactions and schema: the part of the store that knows which database it talks to."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine.url import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.pool import QueuePool
+
+from plugin.errors import ConfigurationError
+
+#: Microseconds a writer of SQLite waits for another process's transaction.
+_BUSY_MS = 15_000
+
+
+def utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def new_id() -> str:
+    """A UUIDv7-shaped id as 32 hex digits: 48 bits of milliseconds, then randomness (RFC 9562 §5.7)."""
+    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return f"{value:032x}"
+
+
+def micros(moment: datetime) -> int:
+    """`moment` as microseconds since 1970 (UTC)."""
+    return int(moment.timestamp() * 1_000_000)
+
+
+class Database:
+    """One database: SQLite (a file) or PostgreSQL.
+
+    Methods are synchronous and thread-safe; async callers use `asyncio.to_thread`. A write transaction on SQLite
+    begins IMMEDIATE: a deferred one that turns writer later fails at once with "database is locked", whatever the
+    timeout, when another process wrote in between.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], datetime] = utc_now) -> None:
+        self.url = url
+        self._clock = clock
+        self.engine = _engine(url)
+        self.dialect: str = self.engine.dialect.name
+        # Threads of one process queue here, in order, instead of polling SQLite's file lock.
+        self._writer = threading.RLock() if self.dialect == "sqlite" else None
+
+    def now(self) -> int:
+        """Microseconds since 1970, UTC, by the injected clock."""
+        return micros(self._clock())
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for reading; what it sees is one snapshot on SQLite, read committed on PostgreSQL."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction: committed at the end of the block, rolled back when it raises."""
+        if self._writer is None:
+            with self.engine.begin() as connection:
+                yield connection
+            return
+        with self._writer, self.engine.connect().execution_options(vamos_write=True) as connection, connection.begin():
+            yield connection
+
+    def migrate(self) -> None:
+        """Bring the schema to this version; safe to call from several processes at once."""
+        from plugin.store.migrations import upgrade
+
+        upgrade(self)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            return _sqlite(url)
+        if parsed.get_backend_name() == "postgresql":
+            # keepalives: a half-open connection must fail, not hang a worker for hours.
+            return create_engine(
+                url,
+                future=True,
+                pool_pre_ping=True,
+                pool_size=10,
+                max_overflow=10,
+                connect_args={
+                    "keepalives_idle": 15,
+                    "keepalives_interval": 5,
+                    "keepalives_count": 3,
+                    "connect_timeout": 10,
+                },
+            )
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise ConfigurationError(
+            f"The database address {url!r} can't be read: {error}.",
+            "Write it as sqlite:///path/to/file.db or postgresql://user:password@host/name.",
+        ) from error
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"The driver for {url.split(':', 1)[0]} is not installed ({error.name}).",
+            "Install it with: pip install 'vamos[postgresql]'.",
+        ) from error
+    raise ConfigurationError(
+        f"The database address {url!r} names neither SQLite nor PostgreSQL.",
+        "Write it as sqlite:///path/to/file.db or postgresql://user:password@host/name.",
+    )
+
+
+def _sqlite(url: str) -> Engine:
+    file = make_url(url).database
+    if not file or file == ":memory:":
+        raise ConfigurationError(
+            "An in-memory SQLite database can't be shared by the bot, the action server and the dispatcher.",
+            "Give it a file: sqlite:///var/vamos.db.",
+        )
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    if not os.path.exists(file):
+        # Contacts and conversations: for the owner's eyes only.
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+    engine = create_engine(
+        url,
+        future=True,
+        connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False, "isolation_level": None},
+        poolclass=QueuePool,  # SQLAlchemy 1.4 pools files only when told
+        pool_size=10,
+        max_overflow=20,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        # FULL: a claim that is committed must survive a power cut, or somebody is messaged twice.
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA cache_size=-32768")
+        cursor.execute("PRAGMA wal_autocheckpoint=4000")
+        cursor.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        wants_write = connection.get_execution_options().get("vamos_write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if wants_write else "BEGIN")
+
+    return engine

@@ -1,0 +1,108 @@
+"""Small shared facts: keys, counters, leases, audit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from sqlalchemy import select, text
+from sqlalchemy.engine import Connection
+
+from plugin.store import tables as t
+from plugin.store.database import Database
+
+
+class MetaQueries(Database):
+    """Queries on `meta`, `lease`, `audit` and `provider_fact`."""
+
+    def meta(self, key: str, default: str) -> str:
+        """The value of `key`; the first caller's `default` is stored and wins for ever."""
+        with self.write() as connection:
+            connection.execute(
+                text("INSERT INTO meta (key, value) VALUES (:key, :value) ON CONFLICT (key) DO NOTHING"),
+                {"key": key, "value": default},
+            )
+            value: str = connection.execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar_one()
+            return value
+
+    # ------------------------------------------------------------------ lease
+    def take_lease(self, name: str, holder: str, seconds: float) -> int | None:
+        """Take or renew a lease. Returns its epoch, which grows with every change of holder; None: another holds it.
+
+        The epoch fences: a write that carries an old epoch is refused by `claim_deliveries` and its like.
+        """
+        now = self.now()
+        values = {"name": name, "holder": holder, "now": now, "until": now + int(seconds * 1_000_000)}
+        with self.write() as connection:
+            renewed = connection.execute(
+                text(
+                    "UPDATE lease SET expires_at = :until WHERE name = :name AND holder = :holder AND expires_at > :now"
+                ),
+                values,
+            )
+            if not renewed.rowcount:
+                connection.execute(
+                    text(
+                        "INSERT INTO lease (name, holder, epoch, expires_at) VALUES (:name, :holder, 1, :until)"
+                        " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = lease.epoch + 1,"
+                        " expires_at = excluded.expires_at WHERE lease.expires_at <= :now OR lease.holder = :holder"
+                    ),
+                    values,
+                )
+            row = connection.execute(
+                text("SELECT epoch FROM lease WHERE name = :name AND holder = :holder AND expires_at = :until"), values
+            ).first()
+            return int(row[0]) if row else None
+
+    def drop_lease(self, name: str, holder: str) -> None:
+        """Give the lease back so that the next holder need not wait."""
+        with self.write() as connection:
+            connection.execute(
+                text("UPDATE lease SET expires_at = 0 WHERE name = :name AND holder = :holder"),
+                {"name": name, "holder": holder},
+            )
+
+    # ------------------------------------------------------------------ audit and counters
+    def audit(self, connection: Connection, user_id: str | None, action: str, target: str, **detail: Any) -> None:
+        """Record who did what, inside the caller's transaction."""
+        connection.execute(
+            t.audit.insert(),
+            {
+                "user_id": user_id,
+                "action": action,
+                "object": target,
+                "detail": to_json(detail),
+                "at": self.now(),
+            },
+        )
+
+    def count_fact(self, connection: Connection, name: str, amount: int) -> None:
+        """Add to a counter of things that happened at the provider's side."""
+        connection.execute(
+            text(
+                "INSERT INTO provider_fact (name, count) VALUES (:name, :n)"
+                " ON CONFLICT (name) DO UPDATE SET count = provider_fact.count + :n"
+            ),
+            {"name": name, "n": amount},
+        )
+
+    def facts(self) -> dict[str, int]:
+        """All counters."""
+        with self.read() as connection:
+            return {name: int(count) for name, count in connection.execute(select(t.provider_fact))}
+
+
+def to_json(value: Any) -> str:
+    """JSON text as the database holds it."""
+    return orjson.dumps(value, default=str).decode()
+
+
+def from_json(value: str | None) -> Any:
+    return orjson.loads(value) if value else None
+
+
+def mapping(row: Any) -> dict[str, Any]:
+    """A result row as a plain dict."""
+    found: Mapping[str, Any] = row._mapping
+    return dict(found)

@@ -1,0 +1,207 @@
+"""Turn an upload into a running broadcast: one transaction, once per idempotency key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+from sqlalchemy.engine import Connection
+
+from plugin.domain.access import BROADCAST, Principal
+from plugin.domain.broadcast import (
+    DEFAULT_WINDOW_HOURS,
+    MAX_WINDOW_HOURS,
+    ButtonRule,
+    redirect_to_json,
+    rule_to_json,
+)
+from plugin.domain.consent import is_opt_out
+from plugin.domain.redirect import FreeText, Redirect, RedirectKind
+from plugin.domain.template import ButtonKind, Template
+from plugin.domain.upload import Upload
+from plugin.errors import Conflict, Invalid, NotFound
+
+#: Longest text of a session message (Meta, "text object").
+MAX_NOTIFY_TEXT = 1024
+
+
+@dataclass(frozen=True)
+class LaunchRequest:
+    """What the operator chose. `buttons` maps a quick reply's index to a rule of its own."""
+
+    operation_id: str
+    upload_id: str
+    template_id: str
+    redirect: Redirect = field(default_factory=Redirect)
+    free_text: FreeText = FreeText.REDIRECT
+    notify_text: str = ""
+    notify_team: bool = False
+    window_hours: int = DEFAULT_WINDOW_HOURS
+    buttons: Mapping[int, ButtonRule] = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """Hash of the whole request: the same key with another body is a mistake, not a repetition."""
+        content = {
+            "operation": self.operation_id,
+            "upload": self.upload_id,
+            "template": self.template_id,
+            "redirect": redirect_to_json(self.redirect),
+            "free_text": self.free_text.value,
+            "notify": [self.notify_text, self.notify_team],
+            "window": self.window_hours,
+            "buttons": {str(i): rule_to_json(rule) for i, rule in self.buttons.items()},
+        }
+        return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@dataclass(frozen=True)
+class Launched:
+    """`replayed`: the same request was launched before under this key; nothing new happened."""
+
+    broadcast_id: str
+    replayed: bool
+
+
+class LaunchStore(Protocol):
+    """What launching asks of the store; see `plugin.store.broadcasts`."""
+
+    def write(self) -> AbstractContextManager[Connection]: ...
+    def replayed(self, connection: Connection, user_id: str, key: str, body_hash: str) -> str | None: ...
+    def upload(self, upload_id: str) -> Upload | None: ...
+    def template(self, template_id: str) -> Template | None: ...
+    def template_channel(self, template_id: str) -> str: ...
+    def operation_facts(self, operation_id: str) -> OperationFacts | None: ...
+    def create_broadcast(
+        self, connection: Connection, request: LaunchRequest, *, channel: str, sender: str, upload: Upload,
+        template: Template, buttons: Mapping[int, ButtonRule], user_id: str,
+    ) -> str: ...  # fmt: skip
+    def remember(self, connection: Connection, user_id: str, key: str, body_hash: str, response: str) -> None: ...
+    def audit(self, connection: Connection, user_id: str | None, action: str, target: str, **detail: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class OperationFacts:
+    """Where an operation sends from and whom it can hand over to."""
+
+    sender: str
+    push_queue: str | None
+    queues: frozenset[str]
+    agents: frozenset[str]
+
+
+def launch(
+    store: LaunchStore,
+    principal: Principal,
+    request: LaunchRequest,
+    *,
+    idempotency_key: str,
+    opt_out_label_rules: bool = True,
+) -> Launched:
+    """Store the broadcast and one delivery per uploaded line; the dispatcher begins at once.
+
+    The same key with the same request gives the first broadcast again; with another request it is refused.
+
+    Args:
+        opt_out_label_rules: a quick reply whose label is an opt-out phrase opts out unless a rule says otherwise.
+
+    Raises:
+        NotFound, Forbidden: not this person's operation.
+        Invalid: key, queue, agent, window or text is wrong.
+        Conflict: the upload is not ready or belongs elsewhere, the template is not approved, the key was used.
+    """
+    principal.require(BROADCAST, request.operation_id)
+    if not 8 <= len(idempotency_key) <= 128 or not idempotency_key.isprintable():
+        raise Invalid(
+            "The Idempotency-Key header is missing or not between 8 and 128 printable characters.",
+            "Send a fresh random key for each launch, and the same one when repeating it.",
+            field="Idempotency-Key",
+        )
+    body_hash = request.fingerprint()
+    facts = store.operation_facts(request.operation_id)
+    if facts is None:
+        raise NotFound("Esta operação não existe.")
+    _check(request, facts)
+    upload, channel, template = _material(store, request)
+    buttons = dict(request.buttons)
+    if opt_out_label_rules:
+        for button in template.quick_replies:
+            if is_opt_out(button.text):
+                buttons.setdefault(button.index, ButtonRule(opt_out=True))
+    _check_buttons(buttons, template, facts)
+    with store.write() as connection:
+        earlier = store.replayed(connection, principal.user_id, idempotency_key, body_hash)
+        if earlier is not None:
+            return Launched(earlier, replayed=True)
+        broadcast_id = store.create_broadcast(
+            connection, request, channel=channel, sender=facts.sender, upload=upload, template=template,
+            buttons=buttons, user_id=principal.user_id,
+        )  # fmt: skip
+        store.remember(connection, principal.user_id, idempotency_key, body_hash, broadcast_id)
+        store.audit(
+            connection, principal.user_id, "broadcast.launch", broadcast_id,
+            operation=request.operation_id, template=template.name, accepted=upload.accepted,
+            redirect=redirect_to_json(request.redirect),
+        )  # fmt: skip
+    return Launched(broadcast_id, replayed=False)
+
+
+def _material(store: LaunchStore, request: LaunchRequest) -> tuple[Upload, str, Template]:
+    upload = store.upload(request.upload_id)
+    if upload is None or upload.operation_id != request.operation_id:
+        raise NotFound("Este arquivo não existe.")
+    if upload.state != "ready":
+        raise Conflict("O arquivo não está pronto para envio.", "Corrija o arquivo e envie-o de novo.")
+    if upload.template_id != request.template_id:
+        raise Conflict(
+            "O arquivo foi conferido com outra mensagem.", "Envie o arquivo de novo com a mensagem escolhida."
+        )
+    if not upload.accepted:
+        raise Conflict(
+            "Nenhuma linha do arquivo pode ser enviada.", "Baixe as linhas recusadas, corrija e envie de novo."
+        )
+    template = store.template(request.template_id)
+    if template is None:
+        raise NotFound("Esta mensagem não existe.")
+    if not template.approved:
+        raise Conflict(
+            f"A mensagem {template.name} não está aprovada (situação: {template.status}).",
+            "Escolha uma mensagem aprovada.",
+        )
+    return upload, store.template_channel(request.template_id), template
+
+
+def _check(request: LaunchRequest, facts: OperationFacts) -> None:
+    _check_target(request.redirect, facts, "redirect")
+    if request.redirect.kind is RedirectKind.HUMAN and not (
+        request.redirect.queue or request.redirect.agent or facts.push_queue
+    ):
+        raise Invalid("Escolha a fila ou o atendente.", "Esta operação não tem fila de push.", field="redirect")
+    if not 1 <= request.window_hours <= MAX_WINDOW_HOURS:
+        raise Invalid(f"A janela de resposta vai de 1 a {MAX_WINDOW_HOURS} horas.", field="window_hours")
+    if len(request.notify_text) > MAX_NOTIFY_TEXT:
+        raise Invalid(
+            f"O texto da notificação passa de {MAX_NOTIFY_TEXT} caracteres.", "Encurte-o.", field="notify_text"
+        )
+
+
+def _check_buttons(buttons: Mapping[int, ButtonRule], template: Template, facts: OperationFacts) -> None:
+    known = {b.index for b in template.buttons if b.kind is ButtonKind.QUICK_REPLY}
+    for index, rule in buttons.items():
+        if index not in known:
+            raise Invalid(f"A mensagem não tem um botão de resposta no índice {index}.", field="buttons")
+        if rule.redirect:
+            _check_target(rule.redirect, facts, "buttons")
+
+
+def _check_target(redirect: Redirect, facts: OperationFacts, field_name: str) -> None:
+    """Queue and agent must be this operation's; nothing of another one may be guessed from the answer."""
+    if redirect.kind is not RedirectKind.HUMAN and (redirect.queue or redirect.agent):
+        raise Invalid("Fila e atendente só valem para o redirecionamento humano.", field=field_name)
+    if redirect.queue and redirect.queue not in facts.queues:
+        raise Invalid("Esta fila não existe nesta operação.", "Escolha uma da lista.", field=field_name)
+    if redirect.agent and redirect.agent not in facts.agents:
+        raise Invalid("Este atendente não existe nesta operação.", "Escolha um da lista.", field=field_name)

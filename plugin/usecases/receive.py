@@ -1,0 +1,324 @@
+"""Take what a provider posts, keep it, and say where each message goes.
+
+``receive`` verifies, parses, stores and commits: only then may the webhook answer 200. ``take_inbound`` leases stored
+messages to the gate, ``route`` attributes one and decides, ``finish`` or ``release`` ends its turn. ``sweep`` does the
+redirects that Rasa did not get to. Each step is idempotent: a crash between any two repeats, it does not double.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from sqlalchemy.engine import Connection
+
+from plugin.connector import Connector, ConsentChange, InboundMessage, StatusUpdate, Unreadable
+from plugin.domain.address import canonical
+from plugin.domain.broadcast import Broadcast, ButtonRule
+from plugin.domain.consent import is_opt_out
+from plugin.domain.conversation import Candidate, Contact, Inbound, Proof
+from plugin.domain.redirect import Decision, Outcome, Redirect, choose, decide
+from plugin.domain.template import DEFAULT_TALK_BUTTON, Template
+from plugin.domain.token import ButtonToken
+from plugin.errors import NotFound
+from plugin.usecases.redirect import RedirectStore, Texts, redirect
+
+log = logging.getLogger(__name__)
+
+#: Tries of one message before it is set aside for a person to look at.
+MAX_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Person:
+    """What identifies the author of a message: E.164 with ``+``, the ninth-digit-proof key, the provider's own id."""
+
+    address: str | None
+    canonical: str | None
+    user_ref: str | None
+
+
+@dataclass(frozen=True)
+class StoredItem:
+    message: InboundMessage
+    person: Person
+
+
+@dataclass(frozen=True)
+class Received:
+    """What one webhook body held."""
+
+    messages: int
+    repeated: int
+    statuses: int
+    consents: int
+    unreadable: int
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where one message goes.
+
+    kind ``done``: nothing is left to do. ``interaction``: run the redirect of `decision`, then what it asks of the
+    bot. ``bot``: the bot answers as if we were not there. `contact_id` is Rasa's ``sender_id``; `broadcast_text` is
+    what the person had been sent.
+    """
+
+    kind: Literal["done", "interaction", "bot"]
+    inbound_id: str
+    contact_id: str
+    channel: str
+    sender: str
+    address: str | None
+    user_ref: str | None
+    text: str
+    payload: str | None
+    message_kind: str
+    decision: Decision | None = None
+    broadcast_text: str = ""
+    case_id: str | None = None
+    proof: str = ""
+    redirected: bool = False
+
+
+class ReceiveStore(RedirectStore, Protocol):
+    """What receiving asks of the store; see `plugin.store.replies`."""
+
+    def store_batch(
+        self,
+        channel: str,
+        messages: Sequence[StoredItem],
+        statuses: Sequence[StatusUpdate],
+        consents: Sequence[tuple[ConsentChange, str | None]],
+        unreadable: Sequence[tuple[Unreadable, str]],
+    ) -> tuple[int, int]: ...
+    def take_inbound(self, limit: int, lease_seconds: float) -> list[str]: ...
+    def stale_inbound(self, older_than: int, limit: int) -> list[str]: ...
+    def finish_inbound(self, inbound_id: str) -> None: ...
+    def release_inbound(self, inbound_id: str, error: str, delay: float, max_attempts: int) -> bool: ...
+    def candidates(
+        self, connection: Connection, inbound: Inbound, person: Person
+    ) -> Mapping[str, Sequence[Candidate]]: ...
+    def candidate(self, connection: Connection, delivery_id: int) -> Candidate | None: ...
+    def mark_replied(self, connection: Connection, delivery_id: int, at: int) -> bool: ...
+    def save_route(self, connection: Connection, inbound_id: str, **values: Any) -> None: ...
+    def attach_to_case(self, connection: Connection, inbound_id: str, case_id: str) -> None: ...
+    def delivery_text(self, delivery_id: int) -> str: ...
+    def read(self) -> AbstractContextManager[Connection]: ...
+
+
+# --------------------------------------------------------------------------- in
+def receive(store: ReceiveStore, connector: Connector, headers: Mapping[str, str], body: bytes) -> Received:
+    """Verify, parse, store and commit one webhook body.
+
+    Raises:
+        plugin.errors.SignatureError: not from the provider; nothing was stored.
+        plugin.errors.Invalid: not the provider's envelope; nothing was stored.
+    """
+    connector.verify(headers, body)
+    events = connector.parse(body)
+    messages = [StoredItem(e, _person(e.address, e.user_id)) for e in events if isinstance(e, InboundMessage)]
+    statuses = [e for e in events if isinstance(e, StatusUpdate)]
+    consents = [(e, _person(e.address, e.user_id).canonical) for e in events if isinstance(e, ConsentChange)]
+    unreadable = [(e, _fingerprint(e)) for e in events if isinstance(e, Unreadable)]
+    new, repeated = store.store_batch(connector.name, messages, statuses, consents, unreadable)
+    return Received(new, repeated, len(statuses), len(consents), len(unreadable))
+
+
+def _person(address: str | None, user_ref: str | None) -> Person:
+    dialled = f"+{address.lstrip('+')}" if address else None
+    return Person(dialled, canonical(dialled) if dialled else None, user_ref)
+
+
+def _fingerprint(item: Unreadable) -> str:
+    """The same unreadable item posted twice is one row."""
+    return "unreadable." + hashlib.sha256(repr(item.raw).encode()).hexdigest()
+
+
+# --------------------------------------------------------------------------- work
+def take_inbound(store: ReceiveStore, *, limit: int, lease_seconds: float = 30.0) -> list[str]:
+    """Ids of messages to work on now, leased for `lease_seconds`; in order per person."""
+    return store.take_inbound(limit, lease_seconds)
+
+
+def finish(store: ReceiveStore, inbound_id: str) -> None:
+    """The message has had everything it needs, the bot's turn included."""
+    store.finish_inbound(inbound_id)
+
+
+def release(store: ReceiveStore, inbound_id: str, error: str) -> None:
+    """Something failed: try again a little later, at most `MAX_ATTEMPTS` times, then set the message aside."""
+    if store.release_inbound(inbound_id, error, delay=2.0, max_attempts=MAX_ATTEMPTS):
+        log.error("Message %s was set aside after %d attempts: %s", inbound_id, MAX_ATTEMPTS, error)
+
+
+def route(store: ReceiveStore, inbound_id: str, *, key: bytes, talk_button: str = DEFAULT_TALK_BUTTON) -> Route:
+    """Attribute one stored message and decide where it goes. Asked again, it gives the same answer.
+
+    `key` verifies button tokens; `talk_button` is the label that asks for a conversation.
+
+    Raises:
+        NotFound: there is no such message.
+    """
+    with store.write() as connection:
+        inbound = store.inbound(inbound_id, connection)
+        if inbound is None:
+            raise NotFound("There is no such message.")
+        if not inbound.routed:
+            _route(store, connection, inbound, key, talk_button)
+            inbound = store.inbound(inbound_id, connection)
+            assert inbound is not None
+    contact = store.contact(inbound.contact_id)
+    assert contact is not None
+    return _as_route(store, inbound, contact)
+
+
+def _route(store: ReceiveStore, connection: Connection, inbound: Inbound, key: bytes, talk_button: str) -> None:
+    contact = store.contact(inbound.contact_id)
+    assert contact is not None
+    person = Person(contact.address, canonical(contact.address) if contact.address else None, contact.user_ref)
+    candidate, proof, note = _attribute(store, connection, inbound, person, key)
+    values: dict[str, Any] = {"note": note}
+    first = False
+    if candidate:
+        if candidate.open_at(inbound.at):
+            first = store.mark_replied(connection, candidate.delivery_id, inbound.at)
+        else:
+            values["note"] = "after the reply window"
+        values.update(delivery_id=candidate.delivery_id, proof=proof, interaction=first)
+    decision = _decide(store, connection, inbound, candidate, first, key, talk_button)
+    live_case = store.live_case(connection, inbound.contact_id)
+    if live_case:
+        # A person is talking to this contact: the bot keeps silent, whatever the broadcast says.
+        store.attach_to_case(connection, inbound.id, live_case)
+        if decision is None or decision.outcome is not Outcome.OPT_OUT:
+            if first:
+                decision = Decision(Outcome.HUMAN, why="already in conversation with a person")
+                values.update(outcome=decision.outcome, decision=decision)
+            values.update(case_id=live_case, redirected_at=store.now(), redirected_by="gate", state="done")
+            store.save_route(connection, inbound.id, **values)
+            return
+    if decision:
+        values.update(outcome=decision.outcome, decision=decision)
+    store.save_route(connection, inbound.id, **values)
+
+
+def _attribute(
+    store: ReceiveStore, connection: Connection, inbound: Inbound, person: Person, key: bytes
+) -> tuple[Candidate | None, str, str]:
+    """The ladder of DESIGN §2. Returns the delivery, the rung that proved it, and a note for people."""
+    note = ""
+    if inbound.is_tap and inbound.payload and inbound.payload.startswith("v1."):
+        token = ButtonToken.read(inbound.payload, key)
+        found = store.candidate(connection, token.delivery) if token else None
+        if found and found.sender == inbound.sender and _same_person(found, person):
+            return found, Proof.TOKEN.value, ""
+        note = "the button's token is not ours" if found is None else "the button was sent to somebody else"
+        return None, "", note
+    rungs = store.candidates(connection, inbound, person)
+    for found in rungs.get("context", ()):
+        if _same_person(found, person):
+            return found, Proof.CONTEXT.value, ""
+    for rung in (Proof.USER_REF, Proof.RETURNED_ADDRESS):
+        found_open = [c for c in rungs.get(rung.value, ()) if c.open_at(inbound.at)]
+        if found_open:
+            return found_open[0], rung.value, ""
+    near = [c for c in rungs.get("number", ()) if c.open_at(inbound.at)]
+    if len({c.goes_to for c in near}) > 1:
+        return None, "", "two broadcasts with different redirects are equally likely"
+    return (near[0], Proof.NUMBER.value, "") if near else (None, "", note)
+
+
+def _same_person(candidate: Candidate, person: Person) -> bool:
+    """Whether what is known of the author fits the delivery's recipient. Nothing known is no contradiction."""
+    if person.user_ref and candidate.user_ref:
+        return person.user_ref == candidate.user_ref
+    if person.canonical and candidate.canonical:
+        return person.canonical == candidate.canonical
+    return True
+
+
+def _decide(
+    store: ReceiveStore,
+    connection: Connection,
+    inbound: Inbound,
+    candidate: Candidate | None,
+    first: bool,
+    key: bytes,
+    talk_button: str,
+) -> Decision | None:
+    if candidate is None:
+        return None
+    broadcast, row = store.broadcast_of(connection, candidate.delivery_id)
+    button_rule = _button_rule(inbound, broadcast, key)
+    opt_out = is_opt_out(inbound.text) or bool(button_rule and button_rule.opt_out)
+    if not first and not opt_out:
+        return None
+    template = Template.from_meta(broadcast.template)
+    chosen, _level = choose(_button_redirect(button_rule), row, broadcast.redirect)
+    return decide(
+        template=template,
+        redirect=chosen,
+        push_queue=broadcast.push_queue,
+        is_tap=inbound.is_tap,
+        free_text=broadcast.free_text,
+        opt_out=opt_out,
+        talk_button=template.talk_button(talk_button) is not None,
+    )
+
+
+def _button_rule(inbound: Inbound, broadcast: Broadcast, key: bytes) -> ButtonRule | None:
+    token = ButtonToken.read(inbound.payload, key) if inbound.is_tap else None
+    return broadcast.buttons.get(token.button) if token else None
+
+
+def _button_redirect(rule: ButtonRule | None) -> Redirect | None:
+    return rule.redirect if rule else None
+
+
+def _as_route(store: ReceiveStore, inbound: Inbound, contact: Contact) -> Route:
+    if inbound.state != "stored":
+        kind: Literal["done", "interaction", "bot"] = "done"
+    elif inbound.outcome is not None:
+        kind = "interaction"
+    else:
+        kind = "bot"
+    return Route(
+        kind=kind,
+        inbound_id=inbound.id,
+        contact_id=contact.id,
+        channel=contact.channel,
+        sender=contact.sender,
+        address=contact.address,
+        user_ref=contact.user_ref,
+        text=inbound.text,
+        payload=inbound.payload,
+        message_kind=inbound.kind,
+        decision=inbound.decision,
+        broadcast_text=store.delivery_text(inbound.delivery_id) if inbound.delivery_id else "",
+        case_id=inbound.case_id,
+        proof=inbound.proof,
+        redirected=inbound.redirected,
+    )
+
+
+# --------------------------------------------------------------------------- without Rasa
+def sweep(store: ReceiveStore, *, key: bytes, texts: Texts, talk_button: str, older_than: float) -> int:
+    """Redirect stored replies that Rasa did not take within `older_than` seconds. Returns how many.
+
+    What only the bot can answer stays stored until the bot is back.
+    """
+    swept = 0
+    for inbound_id in store.stale_inbound(int(older_than * 1_000_000), 200):
+        found = route(store, inbound_id, key=key, talk_button=talk_button)
+        if found.kind != "interaction" or found.redirected:
+            continue
+        done = redirect(store, inbound_id, contact_id=None, by="sweeper", texts=texts)
+        swept += done.first
+        if not done.bot_reply:
+            store.finish_inbound(inbound_id)
+    return swept

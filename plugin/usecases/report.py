@@ -1,0 +1,259 @@
+"""Who got it, who answered, what became of the answers. Counts come from the rows themselves, at any instant."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from plugin.domain.access import BROADCAST, REPORT, Principal
+from plugin.domain.delivery import DeliveryState
+from plugin.errors import Invalid, NotFound
+
+_STATES = ("queued", "deferred", "sending", "sent", "delivered", "read", "failed", "unknown")
+_OUTCOMES = ("human", "bot", "notification", "opt_out")
+
+#: A cell beginning so would run as a formula in a spreadsheet (OWASP ASVS 5.0, 1.2.10).
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\0", "＝", "＋", "－", "＠")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The report of one broadcast. ``rows == accepted + rejected + sum(skipped)`` and ``accepted == sum(states)``."""
+
+    id: str
+    operation_id: str
+    operation: str
+    template: str
+    filename: str
+    redirect: dict[str, Any]
+    state: str
+    state_reason: str
+    created_by: str
+    created_at: int
+    finished_at: int | None
+    rows: int
+    rejected: int
+    skipped: dict[str, int]
+    states: dict[str, int]
+    replied: int
+    redirected: dict[str, int]
+    unattributed: int
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def accepted(self) -> int:
+        return sum(self.states.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; times as RFC 3339."""
+        return {
+            "id": self.id,
+            "operation": {"id": self.operation_id, "name": self.operation},
+            "template": self.template,
+            "filename": self.filename,
+            "redirect": self.redirect,
+            "state": self.state,
+            "state_reason": self.state_reason,
+            "created_by": self.created_by,
+            "created_at": rfc3339(self.created_at),
+            "finished_at": rfc3339(self.finished_at),
+            "rows": self.rows,
+            "accepted": self.accepted,
+            "rejected": self.rejected,
+            "skipped": self.skipped,
+            "states": self.states,
+            "replied": self.replied,
+            "redirected": self.redirected,
+            "unattributed": self.unattributed,
+            "failures": self.failures,
+        }
+
+
+@dataclass(frozen=True)
+class BroadcastSummary:
+    """A line of the list of dispatches."""
+
+    id: str
+    operation_id: str
+    operation: str
+    template: str
+    filename: str
+    redirect: str
+    state: str
+    rows: int
+    created_by: str
+    created_at: int
+    states: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page; `next` goes into the next call's `after`, None on the last page."""
+
+    items: list[BroadcastSummary]
+    next: str | None
+
+
+class ReportStore(Protocol):
+    """What reporting asks of the store; see `plugin.store.broadcasts`."""
+
+    def broadcast_facts(self, broadcast_id: str) -> Mapping[str, Any] | None: ...
+    def delivery_counts(self, broadcast_id: str) -> list[tuple[str, str, int]]: ...
+    def reply_counts(self, broadcast_id: str) -> tuple[int, dict[str, int], int]: ...
+    def failure_counts(self, broadcast_id: str) -> list[dict[str, Any]]: ...
+    def broadcasts_page(
+        self, operations: frozenset[str] | str, operation_id: str | None, after: str | None, limit: int
+    ) -> list[BroadcastSummary]: ...
+    def delivery_rows(self, broadcast_id: str, state: str | None, after: int, limit: int) -> list[dict[str, Any]]: ...
+
+
+def report(store: ReportStore, principal: Principal, broadcast_id: str) -> Report:
+    """The report as of now.
+
+    Raises:
+        NotFound: missing, or of an operation this person has nothing to do with.
+    """
+    facts = _facts(store, principal, broadcast_id)
+    states = dict.fromkeys(_STATES, 0)
+    skipped: dict[str, int] = {}
+    rejected = 0
+    for state, reason, count in store.delivery_counts(broadcast_id):
+        if state == DeliveryState.REJECTED.value:
+            rejected += count
+        elif state == DeliveryState.SKIPPED.value:
+            skipped[reason] = skipped.get(reason, 0) + count
+        else:
+            states[state] = states.get(state, 0) + count
+    replied, outcomes, unattributed = store.reply_counts(broadcast_id)
+    return Report(
+        id=broadcast_id,
+        operation_id=facts["operation_id"],
+        operation=facts["operation"],
+        template=facts["template"],
+        filename=facts["filename"],
+        redirect={
+            "kind": facts["redirect"],
+            "queue": facts["queue"],
+            "agent": facts["agent"],
+            "free_text": facts["free_text"],
+        },
+        state=facts["state"],
+        state_reason=facts["state_reason"],
+        created_by=facts["created_by"],
+        created_at=facts["created_at"],
+        finished_at=facts["finished_at"],
+        rows=facts["rows"],
+        rejected=rejected,
+        skipped=skipped,
+        states=states,
+        replied=replied,
+        redirected={name: outcomes.get(name, 0) for name in _OUTCOMES},
+        unattributed=unattributed,
+        failures=store.failure_counts(broadcast_id),
+    )
+
+
+def list_broadcasts(
+    store: ReportStore,
+    principal: Principal,
+    *,
+    operation_id: str | None = None,
+    after: str | None = None,
+    limit: int = 50,
+) -> Page:
+    """Broadcasts of the operations this person broadcasts for or reads reports of, newest first.
+
+    Raises:
+        NotFound, Forbidden: `operation_id` is not theirs.
+    """
+    if operation_id is not None:
+        principal.require((BROADCAST, REPORT), operation_id)
+    limit = max(1, min(limit, 200))
+    items = store.broadcasts_page(principal.operations(BROADCAST, REPORT), operation_id, after, limit + 1)
+    return Page(items[:limit], items[limit - 1].id if len(items) > limit else None)
+
+
+def report_rows(
+    store: ReportStore,
+    principal: Principal,
+    broadcast_id: str,
+    *,
+    state: str | None = None,
+    after: int = 0,
+    limit: int = 100,
+) -> list[dict[str, Any]]:
+    """Lines of the broadcast in file order: row, line, address, state, reason, error, times, reply, outcome, proof.
+
+    Raises:
+        NotFound: as `report`.
+        Invalid: no such state.
+    """
+    _facts(store, principal, broadcast_id)
+    if state is not None and state not in {s.value for s in DeliveryState}:
+        raise Invalid(f"There is no delivery state {state!r}.", field="state")
+    return store.delivery_rows(broadcast_id, state, max(after, 0), max(1, min(limit, 1000)))
+
+
+def report_csv(store: ReportStore, principal: Principal, broadcast_id: str) -> Iterator[bytes]:
+    """The whole report as CSV for a spreadsheet (UTF-8 with BOM, semicolons), in pieces; memory stays flat.
+
+    Phones are written without ``+`` and cells that a spreadsheet would run as a formula get a leading apostrophe.
+
+    Raises:
+        NotFound: as `report`, before the first piece.
+    """
+    _facts(store, principal, broadcast_id)
+    return _csv_pieces(store, broadcast_id)
+
+
+_COLUMNS = (
+    ("linha", "line"), ("telefone", "address"), ("situacao", "state"), ("motivo", "reason"), ("codigo", "error_code"),
+    ("erro", "error"), ("tentativas", "attempts"), ("enviado_em", "sent_at"), ("entregue_em", "delivered_at"),
+    ("lido_em", "read_at"), ("falhou_em", "failed_at"), ("respondeu_em", "replied_at"), ("resposta", "reply"),
+    ("destino", "outcome"), ("prova", "proof"),
+)  # fmt: skip
+
+
+def _csv_pieces(store: ReportStore, broadcast_id: str) -> Iterator[bytes]:
+    yield b"\xef\xbb\xbf"
+    rows: list[dict[str, Any]] = []
+    yield _csv([[name for name, _ in _COLUMNS]])
+    after = 0
+    while True:
+        rows = store.delivery_rows(broadcast_id, None, after, 1000)
+        if not rows:
+            return
+        yield _csv([[_cell(row[key]) for _, key in _COLUMNS] for row in rows])
+        after = rows[-1]["row"]
+
+
+def _csv(rows: list[list[str]]) -> bytes:
+    out = io.StringIO()
+    csv.writer(out, delimiter=";", quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerows(rows)
+    return out.getvalue().encode("utf-8")
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else str(value)
+    if text.startswith("+") and text[1:].isdigit():
+        return text[1:]
+    return f"'{text}" if text.lstrip("\ufeff ").startswith(_FORMULA) else text
+
+
+def rfc3339(moment: int | None) -> str | None:
+    """Microseconds UTC as RFC 3339 with seconds."""
+    if moment is None:
+        return None
+    return datetime.fromtimestamp(moment / 1_000_000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _facts(store: ReportStore, principal: Principal, broadcast_id: str) -> Mapping[str, Any]:
+    facts = store.broadcast_facts(broadcast_id)
+    if facts is None:
+        raise NotFound("Este disparo não existe.")
+    principal.require((BROADCAST, REPORT), facts["operation_id"])
+    return facts

@@ -315,7 +315,15 @@ def upgrade() -> None:
     )
     op.create_index("delivery_claim", "delivery", ["state", "broadcast_id", "id"], unique=False)
     op.create_index("delivery_counts", "delivery", ["broadcast_id", "state"], unique=False)
-    op.create_index("delivery_person", "delivery", ["sender", "canonical"], unique=False)
+    op.create_index(
+        "delivery_once",
+        "delivery",
+        ["broadcast_id", "canonical"],
+        unique=True,
+        sqlite_where=sa.text("(state NOT IN ('skipped', 'rejected'))"),
+        postgresql_where=sa.text("(state NOT IN ('skipped', 'rejected'))"),
+    )
+    op.create_index("delivery_person", "delivery", ["canonical", "sender"], unique=False)
     op.create_index("delivery_provider", "delivery", ["provider_id"], unique=False)
     op.create_index("delivery_returned", "delivery", ["sender", "returned_address"], unique=False)
     op.create_index("delivery_user_ref", "delivery", ["sender", "user_ref"], unique=False)
@@ -336,6 +344,7 @@ def upgrade() -> None:
         sa.Column("note", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("taken_until", sa.BigInteger(), nullable=True),
+        sa.Column("routed_at", sa.BigInteger(), nullable=True),
         sa.Column("delivery_id", _big_key, nullable=True),
         sa.Column("proof", sa.String(length=32), nullable=False),
         sa.Column("interaction", sa.Boolean(), nullable=False),

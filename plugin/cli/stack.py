@@ -48,6 +48,7 @@ class Stack:
         ports: where to listen.
         settings: values for vamos.yml beside the generated ones.
         isolated: ignore VAMOS_* variables of the caller's environment (demo and tests).
+        model: the bot's model; None trains the reference bot when its model is missing or old.
 
     Children die with the thread that starts them (see `Child`): start and restart from the main thread.
     """
@@ -59,6 +60,7 @@ class Stack:
         ports: Ports | None = None,
         settings: Mapping[str, Any] | None = None,
         isolated: bool = False,
+        model: Path | None = None,
         project: Path = PROJECT,
     ) -> None:
         self.state = State(directory)
@@ -66,6 +68,7 @@ class Stack:
         self.project = project
         self._settings = dict(settings or {})
         self._isolated = isolated
+        self._model = model
         self._children: dict[str, Child] = {}
         self._cleanup = contextlib.ExitStack()
         self._services: Services | None = None
@@ -100,7 +103,7 @@ class Stack:
         try:
             self._cleanup.enter_context(self.state.lock())
             self.ports.check()
-            model = ensure_model(self.project, self.state.logs)
+            model = self._model or ensure_model(self.project, self.state.logs)
             self.state.write_configuration(self.ports, self._settings)
             _ = self.services  # brings the schema up to date before four processes look at it
             self._children = self._define(model)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from plugin import __version__
+from plugin.cli.__main__ import main, parser
+
+ROOT = Path(__file__).resolve().parents[3]
+COMMANDS = ("run", "demo", "test", "worker", "sandbox", "migrate", "user")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_listed_and_has_its_own_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert f"\n    {command} " in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: vamos {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "COMMAND"),
+        (["dance"], "invalid choice: 'dance'"),
+        (["run", "--port-rasa", "70000"], "'70000' is not a port"),
+        (["run", "--port-rasa", "0"], "'0' is not a port"),
+        (["demo", "--taps", "many"], "'many' is not all, none or a percentage"),
+        (["demo", "--taps", "130%"], "'130%' is not all, none or a percentage"),
+        (["demo", "--taps", "30"], "'30' is not all, none or a percentage"),
+        (["demo", "--redirect", "robot"], "invalid choice: 'robot'"),
+        (["demo", "--contacts", "0"], "'0' is not a whole number above 0"),
+        (["user"], "COMMAND"),
+        (["user", "add"], "login"),
+    ],
+)
+def test_wrong_arguments_end_with_2_and_say_what_is_wrong(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "share"), [("all", 1.0), ("none", 0.0), ("30%", 0.3), ("100%", 1.0)])
+def test_taps_become_a_share(text: str, share: float) -> None:
+    assert parser().parse_args(["demo", "--taps", text]).taps == share
+
+
+def test_help_and_version_import_neither_rasa_nor_the_database() -> None:
+    code = (
+        "import sys\nfrom plugin.cli.__main__ import parser\nparser()\n"
+        "print(sorted(m for m in ('rasa', 'sqlalchemy', 'httpx', 'rich', 'tensorflow') if m in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "plugin.cli", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{__version__}\n"
+
+
+def test_an_error_of_the_product_is_two_lines_and_exit_code_1(tmp_path: Path) -> None:
+    file = tmp_path / "vamos.yml"
+    file.write_text("databse: sqlite:///x.db\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "plugin.cli", "migrate"],
+        cwd=ROOT,
+        env={**os.environ, "VAMOS_CONFIG": str(file)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "databse" in done.stderr
+    assert "Known are: database" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""

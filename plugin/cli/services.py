@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ import sys
 from plugin.bootstrap import open_services
 from plugin.cli.console import say, stdout
 from plugin.cli.stack import WORKER_READY
+from plugin.dispatch import run_worker
 
 
 def worker(options: argparse.Namespace) -> int:
@@ -19,8 +21,8 @@ def worker(options: argparse.Namespace) -> int:
 
 
 async def _work() -> int:
-    from plugin.dispatch import run_worker
-
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log an address for each message
     services = await asyncio.to_thread(open_services)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -31,8 +33,6 @@ async def _work() -> int:
     try:
         await run_worker(services, stop)
     finally:
-        for connector in services.connectors.values():
-            await connector.aclose()
         services.close()
     return 0
 

@@ -143,6 +143,15 @@ class ReplyQueries(ContactQueries, DeliveryQueries):
             ).all()
         return [row[0] for row in sorted(rows, key=lambda row: (row[1], row[0]))]
 
+    def renew_inbound(self, inbound_ids: Sequence[str], lease_seconds: float) -> None:
+        """Keep messages leased that are still in work."""
+        i = t.inbound.c
+        until = self.now() + int(lease_seconds * 1_000_000)
+        with self.write() as connection:
+            connection.execute(
+                t.inbound.update().where(i.id.in_(inbound_ids), i.state == "stored").values(taken_until=until)
+            )
+
     def stale_inbound(self, older_than: int, limit: int) -> list[str]:
         """Stored messages that nobody routed or redirected in time (`older_than`: microseconds of age)."""
         i = t.inbound.c

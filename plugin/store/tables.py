@@ -174,9 +174,17 @@ upload_row = Table(
     Column("redirect", Text),  # JSON: {"kind":…, "queue":…, "agent":…} or null
     Column("cells", Text),  # JSON list of the row as read; only for rejected rows
     Column("errors", Text),  # JSON list of {"column", "value" (masked), "reason", "remedy", "code"}
+    # Rows arrive in the order of the key, a million at a time: every further tree costs a quarter of the speed.
+    sqlite_with_rowid=False,
 )
-Index("upload_row_canonical", upload_row.c.upload_id, upload_row.c.canonical, upload_row.c.row)
-Index("upload_row_state", upload_row.c.upload_id, upload_row.c.state, upload_row.c.row)
+Index(
+    "upload_row_state",
+    upload_row.c.upload_id,
+    upload_row.c.state,
+    upload_row.c.row,
+    sqlite_where=upload_row.c.state != "accepted",
+    postgresql_where=upload_row.c.state != "accepted",
+)
 
 broadcast = Table(
     "broadcast",

@@ -22,8 +22,7 @@ def test_no_one_second_window_holds_more_than_the_rate(rate: int, script: list[t
     pace = Pace(rate, clock)
     begun: list[float] = []
     for count, pause in script:
-        for _ in range(min(count, pace.available(0.25))):
-            begun.append(clock.now + pace.reserve())
+        begun.extend(clock.now + pace.reserve() for _ in range(min(count, pace.available(0.25))))
         clock.now += pause
     assert begun == sorted(begun)
     for index, moment in enumerate(begun):

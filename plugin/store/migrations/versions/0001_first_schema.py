@@ -276,9 +276,16 @@ def upgrade() -> None:
             ["upload.id"],
         ),
         sa.PrimaryKeyConstraint("upload_id", "row"),
+        sqlite_with_rowid=False,
     )
-    op.create_index("upload_row_canonical", "upload_row", ["upload_id", "canonical", "row"], unique=False)
-    op.create_index("upload_row_state", "upload_row", ["upload_id", "state", "row"], unique=False)
+    op.create_index(
+        "upload_row_state",
+        "upload_row",
+        ["upload_id", "state", "row"],
+        unique=False,
+        sqlite_where=sa.text("state != 'accepted'"),
+        postgresql_where=sa.text("state != 'accepted'"),
+    )
     op.create_table(
         "delivery",
         sa.Column("id", _big_key, autoincrement=True, nullable=False),

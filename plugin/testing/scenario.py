@@ -1,0 +1,190 @@
+"""A small installation to write tests against: an operation, its queues, people, approved templates, and verbs."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from plugin.connector import InboundMessage, StatusUpdate
+from plugin.domain.access import Principal
+from plugin.domain.redirect import FreeText, Redirect, RedirectKind
+from plugin.domain.template import Template
+from plugin.store import Store
+from plugin.usecases.access import create_user
+from plugin.usecases.intake import take_upload
+from plugin.usecases.launch import LaunchRequest, launch
+from plugin.usecases.receive import Person, Route, StoredItem, _person, route
+from plugin.usecases.redirect import Redirected, Texts, redirect
+from plugin.usecases.setup import add_queue_member, create_operation, create_queue
+
+SENDER = "100000000000001"
+KEY = b"a key for tests, thirty-two long"
+TEXTS = Texts(handoff="Já chamei uma pessoa.", opt_out="Pronto, não escrevemos mais.", notification="Recebido!")
+
+TEMPLATES: Sequence[Mapping[str, Any]] = (
+    {
+        "id": "1", "name": "with_talk_button", "language": "pt_BR", "status": "APPROVED", "category": "UTILITY",
+        "components": [
+            {"type": "BODY", "text": "Olá {{1}}, sua fatura venceu."},
+            {"type": "BUTTONS", "buttons": [{"type": "QUICK_REPLY", "text": "Vamos conversar"}]},
+        ],
+    },
+    {
+        "id": "2", "name": "without_button", "language": "pt_BR", "status": "APPROVED", "category": "UTILITY",
+        "components": [{"type": "BODY", "text": "Olá {{1}}, haverá manutenção."}],
+    },
+    {
+        "id": "3", "name": "offer", "language": "pt_BR", "status": "APPROVED", "category": "MARKETING",
+        "components": [
+            {"type": "BODY", "text": "{{1}}, que tal mais velocidade?"},
+            {"type": "BUTTONS", "buttons": [
+                {"type": "QUICK_REPLY", "text": "Quero a oferta"},
+                {"type": "QUICK_REPLY", "text": "Não quero mais"},
+            ]},
+        ],
+    },
+    {
+        "id": "4", "name": "paused", "language": "pt_BR", "status": "PAUSED", "category": "UTILITY",
+        "components": [{"type": "BODY", "text": "Olá {{1}}"}],
+    },
+)  # fmt: skip
+
+
+class Scenario:
+    """Verbs over real use cases and a real store. Numbers are made up, valid in Brazil and never repeated."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.operation = create_operation(store, "Suporte Fibra", SENDER)
+        self.push = create_queue(store, self.operation, "Suporte técnico", push=True)
+        self.billing = create_queue(store, self.operation, "Cobrança")
+        everything = [(self.operation, p) for p in ("desk.broadcast", "desk.attend", "desk.supervise", "desk.report")]
+        self.operator = self._person("operador", everything)
+        self.ana = self._person("ana", [(self.operation, "desk.attend")])
+        add_queue_member(store, self.billing, self.ana.user_id)
+        store.upsert_templates("whatsapp", [Template.from_meta(raw) for raw in TEMPLATES])
+        self.templates = {t.name: t.id for t in store.templates("whatsapp")}
+        self._numbers = itertools.count(98_000_001)
+        self._keys = itertools.count(1)
+        self._wamids = itertools.count(1)
+
+    def _person(self, login: str, grants: list[tuple[str, str]]) -> Principal:
+        user_id = create_user(self.store, login, login.title(), grants)
+        return Principal(user_id, login, login.title(), frozenset(grants))
+
+    def number(self) -> str:
+        """A fresh mobile number, E.164."""
+        return f"+55319{next(self._numbers)}"
+
+    # ------------------------------------------------------------------ broadcasts
+    def upload(self, numbers: Sequence[str], template: str = "with_talk_button", extra: str = "") -> str:
+        """Upload a file of these numbers; `extra` is appended to every line (with its header in `extra_header`)."""
+        header, _, values = extra.partition("=")
+        lines = ["telefone;nome" + (f";{header}" if extra else "")]
+        lines += [f"{number};Pessoa {i}" + (f";{values}" if extra else "") for i, number in enumerate(numbers, 1)]
+        content = "\n".join(lines).encode()
+        with tempfile.NamedTemporaryFile(suffix=".csv") as file:
+            file.write(content)
+            file.flush()
+            taken = take_upload(
+                self.store,
+                self.operator,
+                operation_id=self.operation,
+                template_id=self.templates[template],
+                filename="contatos.csv",
+                path=Path(file.name),
+                sha256=hashlib.sha256(content).hexdigest(),
+            )
+        return taken.id
+
+    def request(
+        self,
+        upload_id: str,
+        template: str = "with_talk_button",
+        redirect_: Redirect | RedirectKind = RedirectKind.NONE,
+        **more: Any,
+    ) -> LaunchRequest:
+        chosen = Redirect(redirect_) if isinstance(redirect_, RedirectKind) else redirect_
+        return LaunchRequest(self.operation, upload_id, self.templates[template], chosen, **more)
+
+    def launch(
+        self,
+        numbers: Sequence[str],
+        template: str = "with_talk_button",
+        redirect_: Redirect | RedirectKind = RedirectKind.NONE,
+        *,
+        extra: str = "",
+        free_text: FreeText = FreeText.REDIRECT,
+        **more: Any,
+    ) -> str:
+        """Upload and launch; returns the broadcast's id."""
+        request = self.request(self.upload(numbers, template, extra), template, redirect_, free_text=free_text, **more)
+        return launch(self.store, self.operator, request, idempotency_key=f"test-key-{next(self._keys)}").broadcast_id
+
+    def send_all(self, broadcast_id: str) -> dict[str, int]:
+        """Mark everything queued as sent, as the dispatcher does. Returns {address: delivery id}."""
+        from plugin.domain.delivery import DeliveryState
+        from plugin.usecases.dispatch import Settlement
+
+        epoch = self.store.take_lease("dispatch", "test", 60)
+        assert epoch is not None
+        sent: dict[str, int] = {}
+        while True:
+            claimed = self.store.claim_deliveries(broadcast_id, 100, "dispatch", epoch)
+            if not claimed:
+                return sent
+            self.store.settle_deliveries(
+                [
+                    Settlement(
+                        c.id, epoch, DeliveryState.SENT, provider_id=f"wamid.out.{c.id}", address=c.address.lstrip("+")
+                    )
+                    for c in claimed
+                ]
+            )
+            sent.update({c.address: c.id for c in claimed})
+
+    # ------------------------------------------------------------------ replies
+    def inbound(self, address: str | None, text: str = "Oi", **more: Any) -> InboundMessage:
+        """A message as a connector would parse it."""
+        values: dict[str, Any] = {
+            "provider_id": f"wamid.in.{next(self._wamids)}",
+            "sender": SENDER,
+            "address": address.lstrip("+") if address else None,
+            "user_id": None,
+            "kind": "button" if more.get("is_tap") else "text",
+            "text": text,
+            "at": datetime.now(timezone.utc),
+        }
+        return InboundMessage(**{**values, **more})
+
+    def store_message(self, message: InboundMessage) -> str | None:
+        """Store one message as the webhook does; returns its id, None for a repetition."""
+        person: Person = _person(message.address, message.user_id)
+        new, _ = self.store.store_batch("whatsapp", [StoredItem(message, person)], [], [], [])
+        if not new:
+            return None
+        with self.store.read() as connection:
+            found: str = connection.exec_driver_sql(
+                "SELECT id FROM inbound ORDER BY received_at DESC, id DESC LIMIT 1"
+            ).scalar_one()
+        return found
+
+    def statuses(self, *updates: StatusUpdate) -> None:
+        self.store.store_batch("whatsapp", [], updates, [], [])
+
+    def reply(self, address: str | None, text: str = "Oi", **more: Any) -> Route:
+        """Store a message and route it."""
+        inbound_id = self.store_message(self.inbound(address, text, **more))
+        assert inbound_id is not None
+        return route(self.store, inbound_id, key=KEY)
+
+    def redirect(self, found: Route, by: str = "action") -> Redirected:
+        """Carry out what was decided for a routed reply, and end its turn."""
+        done = redirect(self.store, found.inbound_id, contact_id=found.contact_id, by=by, texts=TEXTS)
+        self.store.finish_inbound(found.inbound_id)
+        return done

@@ -1,0 +1,226 @@
+"""The dispatcher against a real database and a connector that does as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timezone
+
+import pytest
+
+from channels.loopback.connector import LoopbackConnector
+from plugin.bootstrap import Services
+from plugin.connector import Ambiguous, Blocked, NotSent, Rejected, StatusUpdate, TemplateMessage, Throttled, Transient
+from plugin.dispatch.loop import LEASE, Dispatcher
+from plugin.domain.delivery import DeliveryState
+from plugin.domain.token import ButtonToken
+from plugin.settings import Settings
+from plugin.store import Store
+from plugin.testing.scenario import KEY, Scenario
+from plugin.usecases.dispatch import Settlement
+from plugin.usecases.report import report
+
+
+def services(store: Store, **changes: object) -> Services:
+    return Services(Settings(database=store.url, rate=1000, **changes), store, {}, KEY)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def dispatching(store: Store, connector: LoopbackConnector, **changes: object) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    task = asyncio.create_task(Dispatcher(services(store, **changes), {"whatsapp": connector}).run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 20)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not await asyncio.to_thread(condition):
+        assert asyncio.get_running_loop().time() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.02)
+
+
+def states(scenario: Scenario, broadcast: str) -> dict[str, int]:
+    found = report(scenario.store, scenario.operator, broadcast)
+    assert found.rows == found.accepted + found.rejected + sum(found.skipped.values())
+    return {state: count for state, count in found.states.items() if count}
+
+
+async def test_a_broadcast_is_sent_with_its_values_tokens_and_correlation_and_finishes(scenario: Scenario) -> None:
+    numbers = [scenario.number() for _ in range(40)]
+    broadcast = scenario.launch(numbers)
+    connector = LoopbackConnector()
+    async with dispatching(scenario.store, connector):
+        await until(lambda: report(scenario.store, scenario.operator, broadcast).state == "finished")
+    assert states(scenario, broadcast) == {"sent": 40}
+    assert sorted(m.address for m in connector.sent) == sorted(numbers)
+    first = next(m for m in connector.sent if m.address == numbers[0])
+    assert isinstance(first.content, TemplateMessage)
+    assert first.content.body == {"1": "Pessoa 1"}
+    token = ButtonToken.read(first.content.payloads[0], KEY)
+    assert token is not None
+    assert first.correlation == f"v1.d.{token.delivery}.1"
+
+
+@pytest.mark.parametrize(
+    ("error", "end", "sends"),
+    [
+        (Rejected("no WhatsApp", "131026"), {"failed": 1}, 1),
+        (Ambiguous("timeout"), {"unknown": 1}, 1),
+        (RuntimeError("a bug in a connector"), {"unknown": 1}, 1),
+        (NotSent("refused"), {"sent": 1}, 2),
+        (Throttled("slow down", "130429", retry_after=0.05), {"sent": 1}, 2),
+    ],
+    ids=["rejected", "ambiguous", "bug", "not sent", "throttled"],
+)
+async def test_each_refusal_has_its_own_end(
+    scenario: Scenario, error: Exception, end: dict[str, int], sends: int
+) -> None:
+    broadcast = scenario.launch([scenario.number()])
+    connector = LoopbackConnector()
+    connector.fail_next(error)
+    async with dispatching(scenario.store, connector):
+        await until(lambda: report(scenario.store, scenario.operator, broadcast).state == "finished")
+    assert states(scenario, broadcast) == end
+    assert connector.attempts == sends
+
+
+async def test_an_error_that_waiting_may_cure_is_tried_three_times(scenario: Scenario) -> None:
+    broadcast = scenario.launch([scenario.number()])
+    connector = LoopbackConnector()
+    connector.fail_next(*[Transient("try again", "131000")] * 3)
+    async with dispatching(scenario.store, connector):
+        await until(lambda: connector.attempts == 3)
+        await until(lambda: report(scenario.store, scenario.operator, broadcast).state == "finished")
+    assert states(scenario, broadcast) == {"failed": 1}
+
+
+async def test_an_error_that_concerns_everybody_pauses_the_broadcast_with_its_reason(scenario: Scenario) -> None:
+    broadcast = scenario.launch([scenario.number() for _ in range(30)])
+    connector = LoopbackConnector()
+    connector.fail_next(*[Blocked("token expired", "190")] * 30)
+    async with dispatching(scenario.store, connector, window=2):
+        await until(lambda: report(scenario.store, scenario.operator, broadcast).state == "paused")
+    found = report(scenario.store, scenario.operator, broadcast)
+    assert "190" in found.state_reason
+    assert states(scenario, broadcast) == {"queued": 30}
+
+
+async def test_what_a_dead_dispatcher_left_open_becomes_unknown_and_its_status_settles_it(scenario: Scenario) -> None:
+    broadcast = scenario.launch([scenario.number() for _ in range(3)])
+    epoch = scenario.store.take_lease(LEASE, "the dead one", -1)  # its lease has run out already
+    assert epoch is None
+    with scenario.store.write() as connection:
+        connection.exec_driver_sql("UPDATE lease SET expires_at = expires_at + 3600000000")
+    claimed = scenario.store.claim_deliveries(broadcast, 2, LEASE, 1)
+    assert len(claimed) == 2
+    with scenario.store.write() as connection:
+        connection.exec_driver_sql("UPDATE lease SET expires_at = 0")
+    connector = LoopbackConnector()
+    async with dispatching(scenario.store, connector):
+        await until(lambda: states(scenario, broadcast) == {"unknown": 2, "sent": 1})
+    assert connector.attempts == 1  # nothing was resent blindly
+    now = datetime.now(timezone.utc)
+    scenario.statuses(StatusUpdate("wamid.x", "delivered", now, correlation=f"v1.d.{claimed[0].id}.1"))
+    assert states(scenario, broadcast) == {"unknown": 1, "sent": 1, "delivered": 1}
+
+
+def test_a_dispatcher_that_lost_its_lease_claims_nothing(scenario: Scenario) -> None:
+    broadcast = scenario.launch([scenario.number()])
+    old = scenario.store.take_lease(LEASE, "one", 60)
+    assert old is not None
+    scenario.store.drop_lease(LEASE, "one")
+    new = scenario.store.take_lease(LEASE, "two", 60)
+    assert new == old + 1
+    assert scenario.store.take_lease(LEASE, "one", 60) is None
+    assert scenario.store.claim_deliveries(broadcast, 10, LEASE, old) == []
+    assert len(scenario.store.claim_deliveries(broadcast, 10, LEASE, new)) == 1
+
+
+def test_nothing_is_claimed_after_a_pause_or_an_opt_out(scenario: Scenario) -> None:
+    stays, goes = scenario.number(), scenario.number()
+    broadcast = scenario.launch([stays, goes])
+    epoch = scenario.store.take_lease(LEASE, "one", 60)
+    assert epoch is not None
+    with scenario.store.write() as connection:
+        scenario.store.write_opt_out(connection, goes, "word", "", None)
+    assert scenario.store.pause_broadcast(broadcast, "a person asked")
+    assert scenario.store.claim_deliveries(broadcast, 10, LEASE, epoch) == []
+    with scenario.store.write() as connection:
+        connection.exec_driver_sql("UPDATE broadcast SET state = 'running'")
+    assert [c.address for c in scenario.store.claim_deliveries(broadcast, 10, LEASE, epoch)] == [stays]
+
+
+@pytest.mark.parametrize("order", [["sent", "delivered", "read"], ["read", "delivered", "sent"], ["delivered", "read"]])
+def test_the_rank_never_falls_whatever_the_order_of_statuses(scenario: Scenario, order: list[str]) -> None:
+    number = scenario.number()
+    broadcast = scenario.launch([number])
+    delivery = scenario.send_all(broadcast)[number]
+    now = datetime.now(timezone.utc)
+    for status in order:
+        scenario.statuses(StatusUpdate(f"wamid.out.{delivery}", status, now, correlation=f"v1.d.{delivery}.1"))
+    assert states(scenario, broadcast) == {"read": 1}
+
+
+def test_an_old_answer_does_not_undo_a_later_claim(scenario: Scenario) -> None:
+    number = scenario.number()
+    broadcast = scenario.launch([number])
+    first = scenario.store.take_lease(LEASE, "one", 60)
+    assert first is not None
+    (claimed,) = scenario.store.claim_deliveries(broadcast, 1, LEASE, first)
+    with scenario.store.write() as connection:
+        connection.exec_driver_sql(f"UPDATE delivery SET epoch = {first + 1}")
+    scenario.store.settle_deliveries([Settlement(claimed.id, first, DeliveryState.QUEUED)])
+    assert states(scenario, broadcast) == {"sending": 1}
+
+
+async def test_an_agents_answer_goes_out_before_bulk_and_in_order(scenario: Scenario) -> None:
+    from plugin.usecases.handoff import answer_case, take_case
+
+    number = scenario.number()
+    scenario.send_all(scenario.launch([number]))
+    case_id = str(scenario.redirect(scenario.reply(number)).case_id)
+    take_case(scenario.store, scenario.ana, case_id, version=1)
+    for text in ("um", "dois", "três"):
+        answer_case(scenario.store, scenario.ana, case_id, text=text)
+    scenario.launch([scenario.number() for _ in range(200)])
+    connector = LoopbackConnector()
+    async with dispatching(scenario.store, connector):
+        await until(lambda: [getattr(m.content, "text", None) for m in connector.sent].count("três") == 1)
+    texts = [m.content.text for m in connector.sent if m.address == number]  # type: ignore[union-attr]
+    assert texts[1:] == ["um", "dois", "três"]
+    assert len(connector.sent) < 150, "bulk went first"
+
+
+async def test_a_stop_drains_and_leaves_nothing_open(scenario: Scenario) -> None:
+    broadcast = scenario.launch([scenario.number() for _ in range(300)])
+    connector = LoopbackConnector(latency=0.2)
+    async with dispatching(scenario.store, connector, window=16):
+        await until(lambda: connector.attempts >= 32)
+    left = states(scenario, broadcast)
+    assert left.get("unknown", 0) == left.get("sending", 0) == 0
+    assert left["sent"] == len(connector.sent)
+
+
+def test_the_embedded_dispatcher_runs_beside_and_stops(scenario: Scenario, tmp_path: object) -> None:
+    from pathlib import Path
+
+    from plugin.dispatch import EmbeddedDispatcher
+
+    credentials = Path(str(tmp_path)) / "credentials.yml"
+    credentials.write_text("rest: {}\n")
+    settings = Settings(database=scenario.store.url, credentials=str(credentials), rate=1000)
+    broadcast = scenario.launch([scenario.number()])
+    embedded = EmbeddedDispatcher(Services(settings, scenario.store, {}, KEY))
+    embedded.start()
+    try:
+        asyncio.run(until(lambda: report(scenario.store, scenario.operator, broadcast).state == "paused"))
+    finally:
+        embedded.stop()
+    reason = report(scenario.store, scenario.operator, broadcast).state_reason
+    assert "whatsapp" in reason, os.linesep + reason

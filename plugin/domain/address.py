@@ -1,0 +1,340 @@
+"""Phone numbers: from what a spreadsheet holds to E.164, and the key under which one person's two numbers meet.
+
+`phonenumbers` is the truth. Because it takes some 30 µs a number, the forms that nearly every Brazilian file holds
+are recognised by one regular expression compiled from that library's own metadata; anything else falls through.
+Rules of the ninth digit: reference/channels-and-push.md A5. Texts are for operators, in Portuguese.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+import phonenumbers
+from phonenumbers import PhoneMetadata, PhoneNumber, PhoneNumberType
+
+from plugin.errors import ConfigurationError, Invalid
+
+#: Region of numbers written without a country code.
+DEFAULT_REGION = "BR"
+
+#: Kinds that belong to a person or a company one can write to; 0800, 0300, 4004… do not.
+_REACHABLE = frozenset(
+    {
+        PhoneNumberType.MOBILE,
+        PhoneNumberType.FIXED_LINE,
+        PhoneNumberType.FIXED_LINE_OR_MOBILE,
+        PhoneNumberType.VOIP,
+        PhoneNumberType.PERSONAL_NUMBER,
+    }
+)
+
+_WRITE_IT = "Escreva com DDD, por exemplo (31) 99876-5432; de outro país, com + e o código do país."
+_FORMAT_AS_TEXT = (
+    "Formate a coluna como Texto na planilha, digite ou cole de novo os números e salve outra vez como CSV: "
+    "os dígitos que faltam não podem ser recuperados."
+)
+
+
+class InvalidAddress(Invalid):
+    """A cell that is not a number we can write to. `code` is stable, for programs.
+
+    Codes: phone_missing, phone_scientific, phone_letters, phone_extension, phone_many, phone_no_area_code,
+    phone_area_code, phone_too_short, phone_too_long, phone_not_reachable, phone_invalid.
+    """
+
+    def __init__(self, code: str, message: str, remedy: str = _WRITE_IT) -> None:
+        super().__init__(message, remedy, field="address")
+        self.code = code
+
+
+def _patterns(region: str) -> tuple[str, str]:
+    """The regular expressions of a region's mobile and fixed-line numbers."""
+    plan = PhoneMetadata.metadata_for_region(region)
+    mobile = plan and plan.mobile and plan.mobile.national_number_pattern
+    fixed = plan and plan.fixed_line and plan.fixed_line.national_number_pattern
+    if not mobile or not fixed:
+        raise ConfigurationError(
+            f"The installed phonenumbers knows no numbering plan for {region}.", "Install phonenumbers 8.13 or later."
+        )
+    return mobile, fixed
+
+
+_MOBILE, _FIXED = _patterns("BR")
+_COUNTRY_CODE: int = phonenumbers.country_code_for_region("BR")
+_PREFIX = f"+{_COUNTRY_CODE}"
+
+#: Anatel's area codes (DDD), as the installed metadata has them.
+AREA_CODES: frozenset[str] = frozenset(f"{n}" for n in range(11, 100) if re.fullmatch(_MOBILE, f"{n}961234567"))
+
+#: What people put between digits without meaning anything by it. (A dot may be a decimal point: not here.)
+_SEPARATORS = str.maketrans("", "", " ()-\u00a0")
+# Lengths tell the prefixes apart: a national number has 10 or 11 digits, so "55…" of 10 or 11 digits is area code 55.
+# ASCII: digits of other scripts fall through to the library, which converts them.
+_FAST = re.compile(f"(?:\\+?{_COUNTRY_CODE}|0)?({_MOBILE}|{_FIXED})", re.ASCII).fullmatch
+
+#: No number is longer; the bound keeps the patterns below harmless on hostile cells.
+_LONGEST_CELL = 80
+
+_SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d*)?e\s*\+?\d+", re.IGNORECASE)
+#: A number that a program wrote as a decimal: 31998765432.0 or 5531998765432,00.
+_DECIMAL = re.compile(r"(\d{8,})[.,]0{1,2}")
+_EXCEL_TEXT = re.compile(r'=\s*"(.*)"')
+_CARRIER_XX = re.compile(r"\(?\s*0\s*x\s*x\s*", re.IGNORECASE)
+_EXTENSION = re.compile(r"\d\D*(?:ramal|ext|extens[ãa]o|r\.|#|x)\D*\d{1,6}\s*$", re.IGNORECASE)
+_INTERNATIONAL = re.compile(r"[(\s]*00[)\s]*(?=\d)")
+#: Between one whole number and the next one.
+_NEXT = re.compile(r"[/,;|&\n]+|\s(?:ou|e|or)\s", re.IGNORECASE)
+_ALLOWED = re.compile(r"[\d\s+()./\-‐‑‒–—―−]*")
+
+
+def parse(cell: str, region: str = DEFAULT_REGION) -> str:
+    """The E.164 number (``+5531998765432``) that a cell means.
+
+    Accepts what people and spreadsheets write: ``(31) 9 9876-5432``, ``031…``, ``0XX31…`` and carrier codes,
+    ``55…``, ``+55…``, ``0055…``, other countries with ``+``, a leading apostrophe, ``="…"``, no-break spaces.
+    A Brazilian mobile number written without its ninth digit gets it (mandatory in every area code since 2016).
+
+    Raises:
+        InvalidAddress: with a stable code, the reason and the remedy.
+
+    >>> parse("(31) 9 9876-5432")
+    '+5531998765432'
+    """
+    if region == "BR":
+        found = fast(cell)
+        if found is not None:
+            return found
+    return thorough(cell, region)
+
+
+def is_address(cell: str) -> bool:
+    """Whether `parse` would take it."""
+    try:
+        parse(cell)
+    except InvalidAddress:
+        return False
+    return True
+
+
+def fast(cell: str) -> str | None:
+    """`cell` as E.164 when it is one of the common Brazilian forms, else None: then `thorough` decides."""
+    match = _FAST(cell.translate(_SEPARATORS))
+    return _PREFIX + match[1] if match else None
+
+
+def thorough(cell: str, region: str = DEFAULT_REGION) -> str:
+    """`parse` without the fast path. Same results, same errors."""
+    if len(cell) > _LONGEST_CELL:
+        raise InvalidAddress("phone_letters", "O telefone contém outra coisa além de um número.")
+    text = _plain(cell)
+    if not text:
+        raise InvalidAddress("phone_missing", "O telefone está vazio.")
+    if _SCIENTIFIC.fullmatch(text):
+        raise InvalidAddress(
+            "phone_scientific",
+            "A planilha transformou o telefone em notação científica e perdeu dígitos.",
+            _FORMAT_AS_TEXT,
+        )
+    decimal = _DECIMAL.fullmatch(text)
+    if decimal:
+        text = decimal[1]
+    text = _CARRIER_XX.sub("0", text, count=1) if _CARRIER_XX.match(text) else text
+    if sum(_count(part) >= 8 for part in _NEXT.split(text)) > 1:
+        raise InvalidAddress(
+            "phone_many",
+            "Há mais de um telefone na célula.",
+            "Deixe um telefone por linha; repita a linha para o outro.",
+        )
+    if _EXTENSION.search(text):
+        raise InvalidAddress(
+            "phone_extension",
+            "O telefone tem ramal; não é possível enviar mensagem a um ramal.",
+            "Use o celular do contato.",
+        )
+    if not _ALLOWED.fullmatch(text):
+        raise InvalidAddress("phone_letters", "O telefone contém letras ou símbolos.")
+    if not _count(text):
+        raise InvalidAddress("phone_missing", "O telefone não tem dígitos.")
+    for candidate in _readings(text, region):
+        if phonenumbers.is_valid_number(candidate):
+            if phonenumbers.number_type(candidate) not in _REACHABLE:
+                raise InvalidAddress(
+                    "phone_not_reachable",
+                    "É um número de serviço (como 0800 ou 4004), que não recebe mensagens.",
+                    "Use o celular do contato.",
+                )
+            return str(phonenumbers.format_number(candidate, phonenumbers.PhoneNumberFormat.E164))
+    raise _why_not(text, region)
+
+
+def _plain(cell: str) -> str:
+    """`cell` without what a spreadsheet, a messenger or a copy wrapped around the number."""
+    text = unicodedata.normalize("NFKC", cell)
+    # Cf: direction marks that WhatsApp puts around a copied number, zero-width spaces, BOM.
+    text = "".join(c for c in text if unicodedata.category(c) != "Cf").strip()
+    quoted = _EXCEL_TEXT.fullmatch(text)
+    if quoted:
+        text = quoted[1].strip()
+    text = text.lstrip("'’`´").strip()
+    return text[4:].strip() if text[:4].lower() == "tel:" else text
+
+
+def _count(text: str) -> int:
+    return sum(c.isdigit() for c in text)
+
+
+def _readings(text: str, region: str) -> list[PhoneNumber]:
+    """What the text may mean, likeliest first. The first valid one counts."""
+    tries: list[tuple[str, str | None]] = [(text, region)]
+    international = _INTERNATIONAL.match(text)
+    if international:
+        # 0055 51 99876-5432 is Porto Alegre. Left to the library, 55 is the carrier and the number Peruvian.
+        tries.insert(0, ("+" + text[international.end() :], None))
+    numbers = []
+    for written, default in tries:
+        try:
+            number = phonenumbers.parse(written, default)
+        except phonenumbers.NumberParseException:
+            continue
+        numbers.append(number)
+        completed = _with_ninth_digit(number)
+        if completed is not None:
+            numbers.append(completed)
+    return numbers
+
+
+def _with_ninth_digit(number: PhoneNumber) -> PhoneNumber | None:
+    """A Brazilian number in the old mobile range (6–9 after the area code), completed; None when it is none."""
+    national = str(number.national_number)
+    if number.country_code != _COUNTRY_CODE or len(national) != 10 or national[2] not in "6789":
+        return None
+    return PhoneNumber(country_code=_COUNTRY_CODE, national_number=int(national[:2] + "9" + national[2:]))
+
+
+def _why_not(text: str, region: str) -> InvalidAddress:
+    digits = re.sub(r"\D", "", text)
+    plus = text.lstrip("( ").startswith("+")
+    if plus and not digits.startswith("55"):
+        return InvalidAddress(
+            "phone_invalid",
+            "O número não existe no plano de numeração do país.",
+            "Confira o código do país e os dígitos.",
+        )
+    if region == "BR":
+        national = (digits[2:] if plus or (len(digits) > 11 and digits.startswith("55")) else digits).lstrip("0")
+        if len(national) in (8, 9) and national[0] in "23456789":
+            return InvalidAddress(
+                "phone_no_area_code",
+                "O telefone está sem DDD.",
+                "Escreva o DDD antes do número, por exemplo (31) 99876-5432.",
+            )
+        if len(national) in (10, 11) and national[:2] not in AREA_CODES:
+            return InvalidAddress(
+                "phone_area_code",
+                f"O DDD {national[:2]} não existe.",
+                "Confira o DDD; número de outro país começa com + e o código do país.",
+            )
+        if len(national) in (10, 11):
+            return InvalidAddress(
+                "phone_invalid",
+                "O número não existe no plano de numeração: celular tem 9 dígitos e começa com 9, fixo tem 8.",
+                "Confira os dígitos; número de outro país começa com + e o código do país.",
+            )
+        digits = national
+    if len(digits) < 8:
+        return InvalidAddress("phone_too_short", "O telefone tem poucos dígitos.")
+    if len(digits) > 11:
+        return InvalidAddress("phone_too_long", "O telefone tem dígitos demais.")
+    return InvalidAddress("phone_invalid", "O número não existe no plano de numeração.")
+
+
+# ------------------------------------------------------------------------------------- one person, two forms
+def canonical(address: str) -> str:
+    """The key that is the same for both ninth-digit forms of a Brazilian mobile number; other numbers unchanged.
+
+    Takes E.164 with or without ``+`` (a provider's own id of the number) and returns it with ``+``. For keys only:
+    what is dialled stays as parsed.
+
+    >>> canonical("+553198765432") == canonical("+5531998765432")
+    True
+    """
+    number = address if address.startswith("+") else "+" + address
+    if len(number) == 13 and number.startswith(_PREFIX) and number[5] in "6789":
+        return number[:5] + "9" + number[5:]
+    return number
+
+
+def variants(address: str) -> tuple[str, ...]:
+    """The forms under which a provider may know this number: itself first, then its ninth-digit twin if any."""
+    number = address if address.startswith("+") else "+" + address
+    full = canonical(number)
+    if full != number:
+        return (number, full)
+    if len(number) == 14 and number.startswith(_PREFIX + number[3:5] + "9") and number[6] in "6789":
+        return (number, number[:5] + number[6:])
+    return (number,)
+
+
+def for_spreadsheet(cell: str) -> str:
+    """`cell` written so that a spreadsheet keeps it: ``(31) 99876-5432``.
+
+    Twelve or more bare digits become 5,53E+12 in Excel as soon as the file is opened and saved. A foreign number
+    keeps its ``+``; what is no number stays as it is.
+    """
+    try:
+        number = phonenumbers.parse(parse(cell))
+    except InvalidAddress:
+        return cell
+    brazilian = number.country_code == _COUNTRY_CODE
+    form = phonenumbers.PhoneNumberFormat.NATIONAL if brazilian else phonenumbers.PhoneNumberFormat.INTERNATIONAL
+    return str(phonenumbers.format_number(number, form))
+
+
+# ------------------------------------------------------------------------------------- for logs and screens
+def mask(address: str) -> str:
+    """A number for logs and screens: recognisable for whoever knows it, of no use to anybody else.
+
+    >>> mask("+5531998765432")
+    '+55 31 9****-5432'
+    """
+    number = address if address.startswith("+") else "+" + address
+    if number.startswith(_PREFIX) and len(number) in (13, 14):
+        return f"+55 {number[3:5]} {number[5:-8]}{'*' * 4}-{number[-4:]}"
+    code = _country_code(number)
+    hidden = len(number) - len(code) - 4
+    return f"{code} {'*' * hidden}{number[-4:]}" if hidden > 0 else "*" * len(number)
+
+
+@lru_cache(maxsize=1024)
+def _country_code(number: str) -> str:
+    for length in (2, 3, 4):
+        if number[1:length].isdigit() and int(number[1:length]) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
+            return number[:length]
+    return "+"
+
+
+def mask_text(value: str) -> str:
+    """Any cell for an error message: the shape stays, the content does not.
+
+    Digits but the last four (of eight or more) and letters but each word's first become ``*``.
+
+    >>> mask_text("(31) 9876-543"), mask_text("Ana Souza")
+    ('(**) ***6-543', 'A** S****')
+    """
+    shown = value[:60]
+    keep = 4 if _count(shown) >= 8 else 0
+    hide = _count(shown) - keep
+    result: list[str] = []
+    inside = False
+    for c in shown:
+        if c.isdigit():
+            result.append("*" if hide > 0 else c)
+            hide -= 1
+        elif c.isalpha():
+            result.append("*" if inside else c)
+        else:
+            result.append(c if c.isprintable() else " ")
+        inside = c.isalnum()
+    return "".join(result) + ("…" if len(value) > len(shown) else "")

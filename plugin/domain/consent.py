@@ -1,0 +1,39 @@
+"""Words by which a person asks us to stop writing."""
+
+from __future__ import annotations
+
+from plugin.domain.template import fold
+
+# Portuguese; English, with Twilio's and Meta's standard keywords; Spanish.
+_WORDS = """
+parar, pare, para, pare de enviar, pare de mandar, pare de me enviar mensagens, pare de mandar mensagens
+parar mensagens, sair, quero sair, sair da lista, cancelar, cancela, cancele, cancelar inscrição, cancelar envio
+cancelar mensagens, descadastrar, descadastre, descadastro, me descadastre, quero me descadastrar, descadastrar-me
+desinscrever, remover, remova, remova-me, me remova, me remove, me tire da lista, me tira da lista, me retire da lista
+remover da lista, remover meu número, excluir meu número, não quero mais, não quero mais receber, não quero receber
+não quero mais receber mensagens, não quero receber mensagens, não quero mais mensagens, não me mande mais mensagens
+não mande mais mensagens, não me envie mais mensagens, não envie mais mensagens, não enviar, não enviar mais
+não perturbe
+
+stop, stop all, stopall, stop it, please stop, unsubscribe, unsubscribe me, optout, opt out, cancel, end, quit
+revoke, remove, remove me, stop messaging me, stop sending messages, do not contact me
+
+baja, darme de baja, dar de baja, dame de baja, quiero darme de baja, alto, cancelar suscripción, detener
+parar mensajes, no quiero más, no quiero recibir, no quiero recibir más, no quiero más mensajes, eliminar
+eliminarme, borrarme, salir, desuscribir, desuscribirme, no enviar, no enviar más, no molestar
+"""
+
+#: Folded: without case, accents or punctuation.
+OPT_OUT_WORDS: frozenset[str] = frozenset(filter(None, map(fold, _WORDS.replace(",", "\n").splitlines())))
+
+_LONGEST = max(map(len, OPT_OUT_WORDS))
+
+
+def is_opt_out(text: str) -> bool:
+    """Whether the message as a whole asks to stop. Case, accents, and punctuation or emoji around don't matter.
+
+    >>> is_opt_out("PARAR!!! 😡"), is_opt_out("quero cancelar a visita de amanhã")
+    (True, False)
+    """
+    # Folding a long message costs time and can't end in a hit: four times leaves room for spaces and emoji.
+    return len(text) <= 4 * _LONGEST and fold(text) in OPT_OUT_WORDS

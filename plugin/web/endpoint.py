@@ -1,0 +1,159 @@
+"""One row of the route table, and what a handler gets to work with."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from sanic.request import Request
+from sanic.response import HTTPResponse
+
+from plugin.bootstrap import Services
+from plugin.domain.access import PERMISSIONS
+from plugin.errors import ConfigurationError, Invalid, Unauthenticated
+from plugin.usecases.access import Session
+from plugin.web.schema import Schema
+
+T = TypeVar("T")
+
+#: Anybody, logged in or not. Has to be written down: there is no default.
+PUBLIC = "public"
+#: Anybody who is logged in.
+LOGGED_IN = "logged_in"
+
+Access = str | tuple[str, ...] | None
+#: None when the handler has answered by itself (a stream).
+Handler = Callable[..., Awaitable[HTTPResponse | None]]
+
+#: Shape of every id that leaves the product.
+ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query parameter. `kind` is "id", "integer" or "text"."""
+
+    name: str
+    about: str
+    kind: str = "text"
+    required: bool = False
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A route with its declarations.
+
+    `access` is `PUBLIC`, `LOGGED_IN` or the permissions of which one must be held in some operation; which
+    operation is the use case's to check. `body` is a schema (JSON), `"file"` (raw bytes, read by the handler) or None.
+    `answers` maps status to (what it means, schema name or media type or None). `page` marks HTML routes.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    access: Access
+    about: str
+    body: Schema | str | None = None
+    query: tuple[Query, ...] = ()
+    headers: tuple[Query, ...] = ()
+    answers: Mapping[int, tuple[str, str | None]] = field(default_factory=dict)
+    page: bool = False
+
+    @property
+    def unsafe(self) -> bool:
+        return self.method not in ("GET", "HEAD")
+
+    @property
+    def name(self) -> str:
+        return f"{self.method.lower()}{re.sub(r'[^a-z0-9]+', '_', self.path)}".rstrip("_")
+
+    def check(self) -> None:
+        """Deny by default: a route that doesn't say who may use it stops the server at start.
+
+        Raises:
+            ConfigurationError.
+        """
+        known = (PUBLIC, LOGGED_IN, *PERMISSIONS)
+        declared = (self.access,) if isinstance(self.access, str) else self.access
+        if not declared or any(one not in known for one in declared):
+            raise ConfigurationError(
+                f"The route {self.method} {self.path} declares no permission ({self.access!r}).",
+                f"Give it `access`: {', '.join(known)}.",
+            )
+        if self.body is not None and not self.unsafe:
+            raise ConfigurationError(f"The route {self.method} {self.path} can't take a body.", "Use POST.")
+
+
+@dataclass
+class Call:
+    """One request, its caller known and its body read."""
+
+    request: Request
+    services: Services
+    executor: Executor
+    login_executor: Executor
+    signed_in: Session | None = None
+    token: str | None = None
+    body: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def session(self) -> Session:
+        if self.signed_in is None:
+            raise Unauthenticated("Log in first.")
+        return self.signed_in
+
+    async def run(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """Run a blocking call (the store is synchronous) in one of our threads: the loop is Rasa's too."""
+        return await asyncio.get_running_loop().run_in_executor(self.executor, partial(work, *arguments, **named))
+
+    async def run_login(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """The same in the two threads that hash passwords: a rush of logins slows logins only."""
+        return await asyncio.get_running_loop().run_in_executor(self.login_executor, partial(work, *arguments, **named))
+
+    def text(self, name: str, default: str | None = None) -> str | None:
+        """A query parameter, None when missing or empty.
+
+        Raises:
+            Invalid: given twice, or absurdly long.
+        """
+        given = self.request.args.getlist(name, [])
+        if len(given) > 1 or (given and (len(given[0]) > 500 or "\0" in given[0])):
+            raise Invalid(f"The parameter {name} is given twice, or too long.", field=name)
+        return (given[0] if given else None) or default
+
+    def needed(self, name: str) -> str:
+        """A query parameter that must be there."""
+        value = self.text(name)
+        if value is None:
+            raise Invalid(f"The parameter {name} is missing.", f"Add ?{name}=… to the address.", field=name)
+        return value
+
+    def number(self, name: str, default: int, low: int, high: int) -> int:
+        """A whole number within bounds.
+
+        Raises:
+            Invalid.
+        """
+        value = self.text(name)
+        if value is None:
+            return default
+        if not re.fullmatch(r"[0-9]{1,12}", value) or not low <= int(value) <= high:
+            raise Invalid(f"{name} must be a whole number from {low} to {high}.", field=name)
+        return int(value)
+
+    def choice(self, name: str, values: tuple[str, ...]) -> str | None:
+        """One of `values`, or None.
+
+        Raises:
+            Invalid.
+        """
+        value = self.text(name)
+        if value is not None and value not in values:
+            raise Invalid(f"{name} must be one of {', '.join(values)}.", field=name)
+        return value

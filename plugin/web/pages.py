@@ -1,0 +1,203 @@
+"""Pages: the same use cases as the API, rendered on the server. Scripts only send what a form holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sanic.response import HTTPResponse
+
+from plugin.domain.access import ATTEND, BROADCAST, REPORT, SUPERVISE, Principal
+from plugin.domain.delivery import DeliveryState
+from plugin.errors import Unauthenticated
+from plugin.usecases import access, handoff, notify, report, setup
+from plugin.web.api_cases import RETURNS, STATES
+from plugin.web.api_catalogue import describe_template
+from plugin.web.endpoint import LOGGED_IN, PUBLIC, Call, Endpoint
+from plugin.web.figures import funnel, state_counts
+from plugin.web.render import page, static_files
+
+_ROWS = 50
+READERS = (BROADCAST, REPORT)
+PEOPLE = (ATTEND, SUPERVISE)
+EVERYBODY = (BROADCAST, ATTEND, SUPERVISE, REPORT)
+
+
+async def login(call: Call) -> HTTPResponse:
+    if call.token and call.text("link") is None:
+        try:
+            await call.run(access.resume_session, call.services.store, call.token)
+        except Unauthenticated:
+            pass  # an old cookie: show the form
+        else:
+            return _see_other("/desk/")
+    wanted = call.text("next") or ""
+    # Only our own pages: no open redirect by way of the login.
+    onward = wanted if wanted.startswith("/desk/") and "//" not in wanted and "\\" not in wanted else "/desk/"
+    return page("login.html", link=call.text("link") or "", onward=onward)
+
+
+async def home(call: Call) -> HTTPResponse:
+    return page("home.html", **await _shell(call, "home"))
+
+
+async def broadcasts(call: Call) -> HTTPResponse:
+    operation = call.text("operation")
+    found = await call.run(
+        report.list_broadcasts,
+        call.services.store,
+        call.session.principal,
+        operation_id=operation,
+        after=call.text("after"),
+        limit=_ROWS,
+    )
+    shell = await _shell(call, "broadcasts", *READERS)
+    moving = any(b.state == "running" for b in found.items)
+    return page(
+        "broadcasts.html",
+        items=[(b, state_counts(b.states)) for b in found.items],
+        next=found.next,
+        chosen=operation,
+        moving=moving,
+        **shell,
+    )
+
+
+async def new_broadcast(call: Call) -> HTTPResponse:
+    shell = await _shell(call, "broadcasts", BROADCAST)
+    operations = shell["operations"]
+    wanted = call.text("operation")
+    if wanted is not None:
+        call.session.principal.require(BROADCAST, wanted)
+    operation = next((o for o in operations if o.id == wanted), operations[0] if operations else None)
+    templates: list[dict[str, Any]] = []
+    if operation is not None:
+        found = await call.run(
+            setup.list_templates, call.services.store, call.session.principal, operation_id=operation.id
+        )
+        talk = call.services.settings.talk_button
+        templates = [describe_template(t, talk) for t in found if t.status != "DELETED"]
+    return page(
+        "broadcast_new.html",
+        operation=operation,
+        templates=templates,
+        max_upload_mb=call.services.settings.max_upload_mb,
+        **shell,
+    )
+
+
+async def show_broadcast(call: Call, broadcast_id: str) -> HTTPResponse:
+    store, principal = call.services.store, call.session.principal
+    state = call.choice("state", tuple(s.value for s in DeliveryState))
+    found = await call.run(report.report, store, principal, broadcast_id)
+    rows = await call.run(
+        report.report_rows,
+        store,
+        principal,
+        broadcast_id,
+        state=state,
+        after=call.number("after", 0, 0, 10**11),
+        limit=_ROWS,
+    )
+    settled = found.state != "running" and not found.states.get("sent") and not found.states.get("unknown")
+    return page(
+        "report.html",
+        report=found,
+        funnel=funnel(found),
+        states=[s.value for s in DeliveryState],
+        state=state,
+        rows=rows,
+        next=rows[-1]["row"] if len(rows) == _ROWS else None,
+        settled=settled,
+        **await _shell(call, "broadcasts"),
+    )
+
+
+async def cases(call: Call) -> HTTPResponse:
+    state, operation, queue = call.choice("state", STATES), call.text("operation"), call.text("queue")
+    found = await call.run(
+        handoff.list_cases,
+        call.services.store,
+        call.session.principal,
+        operation_id=operation,
+        queue_id=queue,
+        state=state,
+        limit=200,
+    )
+    if state is None:
+        found = [c for c in found if c.state != "closed"]
+    return page(
+        "cases.html",
+        cases=found,
+        state=state,
+        chosen=operation,
+        queue=queue,
+        case_states=STATES,
+        now=call.services.store.now(),
+        **await _shell(call, "cases", *PEOPLE),
+    )
+
+
+async def show_case(call: Call, case_id: str) -> HTTPResponse:
+    view = await call.run(handoff.view_case, call.services.store, call.session.principal, case_id)
+    return page("case.html", view=view, case=view.summary, returns=RETURNS, **await _shell(call, "cases"))
+
+
+async def notifications(call: Call) -> HTTPResponse:
+    operation = call.text("operation")
+    found = await call.run(
+        notify.list_notifications, call.services.store, call.session.principal, operation_id=operation
+    )
+    shell = await _shell(call, "notifications", *EVERYBODY)
+    return page("notifications.html", items=found, chosen=operation, **shell)
+
+
+async def static(call: Call, name: str) -> HTTPResponse:
+    file = static_files().get(name)
+    if file is None:
+        return HTTPResponse(status=404)
+    etag = f'"{file.version}"'
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}
+    if call.request.headers.getone("if-none-match", "") == etag:
+        return HTTPResponse(status=304, headers=headers)
+    return HTTPResponse(file.content, headers=headers, content_type=file.content_type)
+
+
+async def _shell(call: Call, section: str, *permissions: str) -> dict[str, Any]:
+    """What every page needs: who, which sections, and the operations to filter by (where any of `permissions`)."""
+    principal = call.session.principal
+    operations = await call.run(setup.list_operations, call.services.store, principal)
+    return {
+        "me": principal,
+        "csrf": call.session.csrf,
+        "section": section,
+        "sections": _sections(principal),
+        "operations": [o for o in operations if not permissions or any(principal.can(p, o.id) for p in permissions)],
+        "may_send": bool(principal.operations(BROADCAST)),
+    }
+
+
+def _sections(principal: Principal) -> list[tuple[str, str, str]]:
+    """Entries of the menu: key, address, text."""
+    known = (
+        ("broadcasts", "/desk/broadcasts", "Broadcast", READERS),
+        ("cases", "/desk/cases", "Atendimento", PEOPLE),
+        ("notifications", "/desk/notifications", "Notificações", EVERYBODY),
+    )
+    return [(key, href, text) for key, href, text, needed in known if principal.operations(*needed)]
+
+
+def _see_other(address: str) -> HTTPResponse:
+    return HTTPResponse(status=303, headers={"Location": address})
+
+
+ENDPOINTS = (
+    Endpoint("GET", "/login", login, PUBLIC, "Log in.", page=True),
+    Endpoint("GET", "/", home, LOGGED_IN, "Platforms.", page=True),
+    Endpoint("GET", "/broadcasts", broadcasts, READERS, "Broadcasts.", page=True),
+    Endpoint("GET", "/broadcasts/new", new_broadcast, BROADCAST, "A new broadcast.", page=True),
+    Endpoint("GET", "/broadcasts/<broadcast_id>", show_broadcast, READERS, "A report.", page=True),
+    Endpoint("GET", "/cases", cases, PEOPLE, "Cases.", page=True),
+    Endpoint("GET", "/cases/<case_id>", show_case, PEOPLE, "A case.", page=True),
+    Endpoint("GET", "/notifications", notifications, EVERYBODY, "Notifications.", page=True),
+    Endpoint("GET", "/static/<name>", static, PUBLIC, "Style sheets and scripts.", page=True),
+)

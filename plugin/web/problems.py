@@ -1,0 +1,97 @@
+"""Errors as answers: RFC 9457 problem documents for the API, and their status codes for the pages too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from sanic.response import HTTPResponse
+
+from plugin.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    SignatureError,
+    TooManyAttempts,
+    Unauthenticated,
+    UnreadableFile,
+    VamosError,
+)
+from plugin.web.body import TooLarge, TooSlow, WrongType
+
+MEDIA_TYPE = "application/problem+json"
+
+# The first class that fits wins: subclasses before their bases.
+_STATUS: tuple[tuple[type[VamosError], int], ...] = (
+    (TooManyAttempts, 429),
+    (Unauthenticated, 401),
+    (Forbidden, 403),
+    (NotFound, 404),
+    (Conflict, 409),
+    (TooLarge, 413),
+    (TooSlow, 408),
+    (WrongType, 415),
+    (UnreadableFile, 422),
+    (Invalid, 400),
+    (SignatureError, 403),
+)
+
+_TITLE = {
+    400: "Bad request",
+    401: "Not logged in",
+    403: "Forbidden",
+    404: "Not found",
+    405: "Method not allowed",
+    408: "Request timed out",
+    409: "Conflict",
+    413: "Too large",
+    415: "Unsupported media type",
+    422: "Unreadable file",
+    429: "Too many attempts",
+    500: "Internal error",
+    502: "Provider error",
+    503: "Unavailable",
+}
+
+_CODE = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 503: "unavailable", 408: "too_slow"}
+
+
+def status_of(error: VamosError) -> int:
+    """The HTTP status of one of our errors; 500 for those a caller can do nothing about."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def problem_of(error: VamosError) -> HTTPResponse:
+    """One of our errors as an answer."""
+    status = status_of(error)
+    answer = problem(
+        status,
+        error.code,
+        error.message,
+        error.remedy,
+        field=error.field if isinstance(error, Invalid) else "",
+        line=error.line if isinstance(error, UnreadableFile) else 0,
+    )
+    if isinstance(error, TooManyAttempts):
+        answer.headers["Retry-After"] = str(error.seconds)
+    return answer
+
+
+def problem(
+    status: int, code: str = "", detail: str = "", remedy: str = "", *, field: str = "", line: int = 0
+) -> HTTPResponse:
+    """A problem document. `code` is the stable name for programs, `remedy` what to do about it."""
+    title = _TITLE.get(status, "Error")
+    code = code or _CODE.get(status, "error")
+    body: dict[str, Any] = {
+        "type": f"urn:vamos:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail or title,
+        "code": code,
+        "remedy": remedy,
+        "field": field,
+        "line": line,
+    }
+    return HTTPResponse(orjson.dumps(body), status=status, content_type=MEDIA_TYPE)

@@ -1,0 +1,89 @@
+"""The little of JSON Schema that we use, once for checking bodies and once for the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from plugin.errors import Invalid
+
+Schema = Mapping[str, Any]
+
+_PYTHON: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "object": (dict,),
+    "array": (list,),
+    "null": (type(None),),
+}
+
+
+def body(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
+    """An object of exactly these properties: an unknown one is refused, not ignored."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def text(limit: int = 200, **more: Any) -> Schema:
+    return {"type": "string", "maxLength": limit, **more}
+
+
+def nullable(schema: Schema) -> Schema:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def check(value: Any, schema: Schema, field: str = "") -> None:
+    """Refuse a value that doesn't fit.
+
+    Raises:
+        Invalid: `field` is the dotted name of the culprit.
+    """
+    types = schema.get("type", [])
+    types = [types] if isinstance(types, str) else types
+    if types and not any(_is(value, t) for t in types):
+        raise Invalid(f"{field or 'The body'} must be of type {' or '.join(types)}.", field=field)
+    if value is None:
+        return
+    if "enum" in schema and value not in schema["enum"]:
+        raise Invalid(f"{field} must be one of {', '.join(map(str, schema['enum']))}.", field=field)
+    if isinstance(value, str):
+        if len(value) > schema.get("maxLength", 1_000_000):
+            raise Invalid(f"{field} is longer than {schema['maxLength']} characters.", "Shorten it.", field=field)
+        if "\0" in value:
+            raise Invalid(f"{field} holds a NUL character.", "Remove it.", field=field)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        low, high = schema.get("minimum"), schema.get("maximum")
+        if (low is not None and value < low) or (high is not None and value > high):
+            raise Invalid(f"{field} must be between {low} and {high}.", field=field)
+    if isinstance(value, dict):
+        _check_object(value, schema, field)
+
+
+def _is(value: Any, kind: str) -> bool:
+    # bool is an int in Python, not in JSON.
+    return isinstance(value, _PYTHON[kind]) and (kind == "boolean" or not isinstance(value, bool))
+
+
+def _check_object(value: dict[str, Any], schema: Schema, field: str) -> None:
+    properties: Mapping[str, Schema] = schema.get("properties", {})
+    for name in schema.get("required", ()):
+        if name not in value:
+            raise Invalid(f"{_join(field, name)} is missing.", "Send it.", field=_join(field, name))
+    for name, item in value.items():
+        if name in properties:
+            check(item, properties[name], _join(field, name))
+        elif schema.get("additionalProperties", True) is False:
+            known = ", ".join(properties) or "none"
+            raise Invalid(f"There is no field {name[:60]!r}.", f"Known are: {known}.", field=_join(field, name[:60]))
+        elif isinstance(schema.get("additionalProperties"), Mapping):
+            check(item, schema["additionalProperties"], _join(field, name[:60]))
+
+
+def _join(field: str, name: str) -> str:
+    return f"{field}.{name}" if field else name

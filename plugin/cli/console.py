@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.table import Table
 
 #: For words and progress.
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -43,6 +44,18 @@ def step(title: str) -> Iterator[Progress]:
     seconds = time.monotonic() - progress.started
     if seconds >= 1:
         say(f"  done in {seconds:.0f} s")
+
+
+def table(columns: Sequence[str], lines: Sequence[Sequence[str]], *, to_stderr: bool) -> None:
+    """A table whose first column is text and whose others are numbers."""
+    made = Table(*columns[:1])
+    for column in columns[1:]:
+        made.add_column(column, justify="right")
+    for line in lines:
+        made.add_row(*line)
+    where = console if to_stderr else Console()
+    # Not cut to 80 columns where there is no terminal.
+    where.print(made, width=None if where.is_terminal else 240)
 
 
 def stdout(text: str) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 
 from plugin.cli.console import say, step
 from plugin.cli.seed import AGENTS, OPERATOR, login_link, seed
-from plugin.cli.stack import PROJECT, Stack, terminated_as_interrupt
+from plugin.cli.stack import Stack, default_state, terminated_as_interrupt
 from plugin.cli.state import Ports
 
 #: Seconds between two looks at the processes.
@@ -31,11 +30,6 @@ def run(options: argparse.Namespace) -> int:
             say("\nstopping …")
     say("stopped; your data is in " + str(stack.state.directory))
     return 0
-
-
-def default_state() -> Path:
-    """The state directory when none is named: beside the project, wherever the command was called from."""
-    return PROJECT / "var"
 
 
 def _print_addresses(stack: Stack) -> None:

@@ -51,7 +51,7 @@ class Scenario:
     mix: Mapping[str, float] = field(default_factory=lambda: MIX)
 
 
-def table() -> list[Scenario]:
+def redirect_table() -> list[Scenario]:
     """Every row of the redirect table, in its order."""
     return [
         Scenario("none, talk button: push queue", TALK, "none", "human"),

@@ -7,9 +7,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -18,8 +19,8 @@ from plugin.cli.console import step
 from plugin.cli.model import ensure_model, environment
 from plugin.cli.process import Child, stop_all
 from plugin.cli.state import PHONE_NUMBER_ID, WABA_ID, Ports, State
-from plugin.errors import VamosError
-from plugin.settings import load
+from plugin.errors import ConfigurationError, VamosError
+from plugin.settings import load, read_yaml
 
 #: The checkout: where the reference bot's `config/`, `data/` and `actions/` are.
 PROJECT = Path(__file__).resolve().parents[2]
@@ -38,6 +39,18 @@ class NotHealthy(VamosError):
     """A process runs but did not become healthy in time."""
 
     code = "not_healthy"
+
+
+class Running(Protocol):
+    """A running stack as those see it who use it."""
+
+    @property
+    def sandbox_url(self) -> str: ...
+    @property
+    def desk_url(self) -> str: ...
+    @property
+    def services(self) -> Services: ...
+    def check(self) -> None: ...
 
 
 class Stack:
@@ -217,6 +230,45 @@ class Stack:
             return client.get(address).status_code == 200
         except httpx.TransportError:
             return False
+
+
+def default_state() -> Path:
+    """The state directory when none is named: beside the project, wherever the command was called from."""
+    return PROJECT / "var"
+
+
+@dataclass(frozen=True)
+class _Attached:
+    sandbox_url: str
+    desk_url: str
+    services: Services
+
+    def check(self) -> None:
+        """Another process watches over it."""
+
+
+@contextlib.contextmanager
+def attach(directory: Path) -> Iterator[Running]:
+    """The stack that another `vamos run` has on `directory`.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    file = directory / "vamos.yml"
+    if not file.exists():
+        raise ConfigurationError(f"There is no {file}.", "Start ./vamos run first, or name its directory with --state.")
+    settings = load(file)
+    whatsapp = read_yaml(Path(settings.credentials))["channels.whatsapp.WhatsAppInput"]
+    desk = f"{settings.public_url}/desk"
+    try:
+        httpx.get(f"{desk}/health", timeout=10, trust_env=False).raise_for_status()
+    except httpx.HTTPError as error:
+        raise ConfigurationError(f"Nothing answers at {desk}: {error}.", "Start it with ./vamos run.") from error
+    services = open_services(settings)
+    try:
+        yield _Attached(whatsapp["base_url"], desk, services)
+    finally:
+        services.close()
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from plugin.bootstrap import Services, open_services
 from plugin.cli.console import say, stdout
-from plugin.cli.run import default_state
 from plugin.cli.seed import login_link
+from plugin.cli.stack import default_state
 from plugin.domain.access import EVERY_OPERATION
 from plugin.errors import NotFound
 from plugin.settings import load

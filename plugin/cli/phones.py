@@ -1,0 +1,95 @@
+"""The sandbox's control interface: what its phones got, and what they answer by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from plugin.domain.template import fold
+
+#: What the sandbox's phones type or tap to be left alone. Kept apart from the product's own list: this one judges it.
+_OPT_OUT = frozenset(map(fold, ("parar", "pare", "sair", "descadastrar", "não quero mais")))
+
+
+def digits(address: str) -> str:
+    """An address as the ledger and the report can be compared by."""
+    return "".join(c for c in address if c.isdigit())
+
+
+@dataclass
+class Watch:
+    """What the ledger says about one broadcast, read on as it grows.
+
+    `addresses` (digits) are those the broadcast goes to, `after` the ledger's line at which it began. `templates` are
+    ids of accepted templates, `replies` the phones' answers to them, `texts` the session messages they got.
+    """
+
+    template: str
+    after: int
+    addresses: frozenset[str] = frozenset()
+    templates: set[str] = field(default_factory=set)
+    replies: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    _accounts: set[str] = field(default_factory=set)
+
+    def take(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Count these lines."""
+        for entry in entries:
+            self.after = entry["n"]
+            if entry["kind"] == "message" and entry["type"] == "template":
+                named = entry["request"].get("template", {}).get("name")
+                if named == self.template and digits(entry["to"]) in self.addresses:
+                    self.templates.add(entry["id"])
+                    self._accounts.add(entry["wa_id"])
+            elif entry["kind"] == "message" and entry["wa_id"] in self._accounts:
+                self.texts.append(entry["shown"].get("body", ""))
+            elif entry["kind"] == "reply" and entry.get("answers_to") in self.templates:
+                self.replies.append(entry["shown"])
+
+    @property
+    def opt_outs(self) -> int:
+        return sum(fold(reply) in _OPT_OUT for reply in self.replies)
+
+
+class Phones:
+    """Raises `httpx.HTTPError` when the sandbox is gone or refuses."""
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def answer(self, seed: int | None, mix: Mapping[str, float] | None = None) -> None:
+        """Let every phone that gets a template answer by itself; with `seed` None no longer."""
+        answers = None if seed is None else {"seed": seed, "mix": dict(mix or {})}
+        self._http.put("/sandbox/config", json={"answers": answers}).raise_for_status()
+
+    def pending(self) -> dict[str, int]:
+        """What is still to happen by itself: webhooks to be acknowledged, answers to be given."""
+        found = self._get("/sandbox/idle")
+        return {name: int(found[name]) for name in ("webhooks", "answers")}
+
+    def watch(self, template: str) -> Watch:
+        """Begin to watch: what is in the ledger now doesn't count."""
+        watch = Watch(template, 0)
+        while entries := self._entries(watch.after):
+            watch.after = entries[-1]["n"]
+        return watch
+
+    def look(self, watch: Watch) -> None:
+        """Bring `watch` up to date."""
+        while entries := self._entries(watch.after):
+            watch.take(entries)
+
+    def _entries(self, after: int) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._get("/sandbox/ledger", after=after)["items"]
+        return found
+
+    def _get(self, path: str, **query: Any) -> Any:
+        answer = self._http.get(path, params=query)
+        answer.raise_for_status()
+        return answer.json()

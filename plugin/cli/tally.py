@@ -1,0 +1,102 @@
+"""Do the counts add up? What upload, report, the sandbox's ledger and its phones say, held against each other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: States in which nothing moves any more without a person.
+SETTLED = ("sent", "delivered", "read", "failed", "unknown")
+_REACHED = ("sent", "delivered", "read")
+_OUTCOMES = ("human", "bot", "notification", "opt_out")
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One broadcast from four sides.
+
+    `sent` is the number of templates that the sandbox accepted for it; `opt_outs` and `others` are what its phones
+    answered; `attended` the cases that agents answered and closed.
+    """
+
+    upload: Mapping[str, Any]
+    report: Mapping[str, Any]
+    sent: int
+    opt_outs: int
+    others: int
+    attended: int
+
+
+def moving(report: Mapping[str, Any]) -> int:
+    """Deliveries that are still on their way."""
+    return sum(count for state, count in report["states"].items() if state not in SETTLED)
+
+
+def unredirected(report: Mapping[str, Any]) -> int:
+    """Replies whose redirect is still to come."""
+    done: int = sum(report["redirected"].values())
+    return int(report["replied"]) - done
+
+
+def problems(observed: Observed, outcome: str) -> list[str]:
+    """Every equation that doesn't hold, as a sentence; empty when all do.
+
+    Args:
+        outcome: what a reply that is no opt-out must become; "" when the buttons decide.
+    """
+    report, upload = observed.report, observed.upload
+    states, redirected = report["states"], report["redirected"]
+    answers = observed.opt_outs + observed.others
+    reached = sum(states.get(state, 0) for state in _REACHED)
+    lost = states.get("failed", 0) + states.get("unknown", 0)
+    accounted = report["accepted"] + report["rejected"] + sum(report["skipped"].values())
+    found = [
+        _equal("rows", report["rows"], "accepted + rejected + skipped", accounted),
+        _equal("rows", report["rows"], "rows of the upload", upload["rows"]),
+        _equal("rejected", report["rejected"], "rejected of the upload", upload["rejected"]),
+        _equal("accepted", report["accepted"], "sum of the states", sum(states.values())),
+        _equal("deliveries still moving", moving(report), "0", 0),
+        _equal("replied + unattributed", report["replied"] + report["unattributed"], "answers of the phones", answers),
+        _equal("replied", report["replied"], "sum of the redirected", sum(redirected.values())),
+        _equal("redirected to opt_out", redirected.get("opt_out", 0), "opt-outs of the phones", observed.opt_outs),
+        _equal("redirected to human", redirected.get("human", 0), "cases attended", observed.attended),
+    ]
+    if outcome:
+        for name in _OUTCOMES:
+            wanted = observed.others if name == outcome else observed.opt_outs if name == "opt_out" else 0
+            found.append(_equal(f"redirected to {name}", redirected.get(name, 0), "what the table asks for", wanted))
+    if not reached <= observed.sent <= reached + lost:
+        found.append(
+            f"the sandbox accepted {observed.sent} messages, but sent + delivered + read is {reached}"
+            f" (and failed + unknown {lost})"
+        )
+    return list(dict.fromkeys(problem for problem in found if problem))
+
+
+def total(reports: Iterable[Mapping[str, Any]], seconds: float) -> dict[str, Any]:
+    """The reports as one object, in the shape of a single one."""
+    reports = list(reports)
+    skipped: Counter[str] = Counter()
+    states: Counter[str] = Counter(dict.fromkeys((*SETTLED, "queued"), 0))
+    redirected: Counter[str] = Counter(dict.fromkeys(_OUTCOMES, 0))
+    for report in reports:
+        skipped.update(report["skipped"])
+        states.update(report["states"])
+        redirected.update(report["redirected"])
+    return {
+        "rows": sum(report["rows"] for report in reports),
+        "accepted": sum(report["accepted"] for report in reports),
+        "rejected": sum(report["rejected"] for report in reports),
+        "skipped": dict(skipped),
+        "states": dict(states),
+        "replied": sum(report["replied"] for report in reports),
+        "redirected": dict(redirected),
+        "unattributed": sum(report["unattributed"] for report in reports),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _equal(name: str, value: int, other: str, expected: int) -> str | None:
+    return None if value == expected else f"{name} is {value}, but {other} is {expected}"

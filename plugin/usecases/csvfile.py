@@ -212,13 +212,13 @@ def _mostly_utf8(path: Path) -> bool:
 
 # --------------------------------------------------------------------------------------------------- records
 def header(file: CsvFile, delimiter: str) -> tuple[int, list[str]]:
-    """The first record that isn't blank, and its line.
+    """The first record with a letter or digit in it, and its line.
 
     Raises:
         UnreadableFile: quotes gone wrong, or nothing but blank lines.
     """
     for line, cells in records(file, delimiter):
-        if any(cell.strip() for cell in cells):
+        if any(c.isalnum() for cell in cells for c in cell):
             return line, cells
     raise UnreadableFile(
         "O arquivo não tem cabeçalho nem contatos.",

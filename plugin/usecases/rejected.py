@@ -56,15 +56,15 @@ def _chunks(store: RejectedStore, upload: Upload) -> Iterator[bytes]:
     after = 0
     while rows := store.upload_rows(upload.id, RowState.REJECTED, after, _PAGE):
         for row in rows:
-            # A row with a wrong number of columns is given back as it was, for a person to sort out.
+            # Short rows are filled up, so that the reason stands in its column; long ones end with it, whole.
             cells = [*row.cells, *[""] * (len(headers) - len(row.cells))]
-            written = [for_spreadsheet(cells[i]) if headers[i] == address else cells[i] for i in kept]
-            extra = cells[len(headers) :]
+            if len(cells) == len(headers):
+                cells = [for_spreadsheet(cells[i]) if headers[i] == address else cells[i] for i in kept]
             why = " ".join(
                 f"{error.column}: {error.reason} {error.remedy}" if error.column else f"{error.reason} {error.remedy}"
                 for error in row.errors
             )
-            writer.writerow(map(guard, [*written, why, *extra]))
+            writer.writerow(map(guard, [*cells, why]))
         after = rows[-1].row
         yield _drain(buffer)
 

@@ -57,6 +57,7 @@ class Dispatcher:
         self._settled: list[Settlement] = []
         self._settled_messages: list[Settlement] = []
         self._blocked: dict[str, str] = {}
+        self._claimed_any = False
         self._texts = Texts(self._settings.text_handoff, self._settings.text_opt_out, self._settings.text_notification)
 
     # ------------------------------------------------------------------ life
@@ -125,6 +126,7 @@ class Dispatcher:
                     continue
                 self._fly(self._one_message(connector, queued))
         broadcasts = await self._call(self._store.running_broadcasts)
+        self._claimed_any = False
         for position, broadcast in enumerate(broadcasts):
             free = self._settings.window - len(self._flying)
             pace = self._pace(broadcast["sender"])
@@ -139,7 +141,7 @@ class Dispatcher:
             if limit <= 0:
                 continue
             for claimed in await self._call(self._store.claim_deliveries, broadcast["id"], limit, LEASE, epoch):
-                worked = True
+                worked = self._claimed_any = True
                 self._fly(self._one_delivery(connector, broadcast, claimed, pace.reserve()))
         return worked or bool(self._flying)
 
@@ -196,6 +198,8 @@ class Dispatcher:
         )
         if swept:
             log.warning("%d replies were redirected without the bot", swept)
+        if self._claimed_any:  # nothing is at its end while rows are still being claimed; looking costs a scan
+            return
         for broadcast_id in await self._call(self._store.finish_broadcasts):
             log.info("Broadcast %s has nothing left to send", broadcast_id)
             self._templates.pop(broadcast_id, None)

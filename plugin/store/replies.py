@@ -40,8 +40,8 @@ class ReplyQueries(ContactQueries, DeliveryQueries):
                 new += self._store_message(connection, channel, item.person, item.message, received_at + offset)
             self.apply_statuses(connection, statuses)
             for change, canonical in consents:
-                if change.stop and canonical:
-                    self.write_opt_out(connection, canonical, "provider", "", None)
+                for number in self._numbers(connection, change, canonical) if change.stop else ():
+                    self.write_opt_out(connection, number, "provider", "", None)
             for broken, key in unreadable:
                 self._store_unreadable(connection, channel, broken, key, received_at)
         return new, len(messages) - new
@@ -102,6 +102,18 @@ class ReplyQueries(ContactQueries, DeliveryQueries):
                 t.contact.update().where(t.contact.c.id == contact_id).values(last_inbound_at=received_at)
             )
         return int(inserted)
+
+    def _numbers(self, connection: Connection, change: ConsentChange, canonical: str | None) -> list[str]:
+        """The numbers a provider's opt-out event is about: its own, or those we wrote to under that provider id."""
+        if canonical:
+            return [canonical]
+        d = t.delivery.c
+        found = connection.execute(
+            select(d.canonical)
+            .where(d.sender == change.sender, d.user_ref == change.user_id, d.canonical.isnot(None))
+            .distinct()
+        ).scalars()
+        return list(found)
 
     def _store_unreadable(self, connection: Connection, channel: str, item: Unreadable, key: str, at: int) -> None:
         stored = connection.execute(

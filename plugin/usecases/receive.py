@@ -103,7 +103,6 @@ class ReceiveStore(RedirectStore, Protocol):
     def candidates(
         self, connection: Connection, inbound: Inbound, person: Person
     ) -> Mapping[str, Sequence[Candidate]]: ...
-    def candidate(self, connection: Connection, delivery_id: int) -> Candidate | None: ...
     def mark_replied(self, connection: Connection, delivery_id: int, at: int) -> bool: ...
     def save_route(self, connection: Connection, inbound_id: str, **values: Any) -> None: ...
     def attach_to_case(self, connection: Connection, inbound_id: str, case_id: str) -> None: ...
@@ -228,9 +227,16 @@ def _attribute(
         if found_open:
             return found_open[0], rung.value, ""
     near = [c for c in rungs.get("number", ()) if c.open_at(inbound.at)]
-    if len({c.goes_to for c in near}) > 1:
+    if len({c.goes_to for c in near}) == 1:
+        return near[0], Proof.NUMBER.value, ""
+    if is_opt_out(inbound.text):
+        # "PARAR" needs no window and no certainty about which of our broadcasts was meant: the newest stands for all.
+        for rung in (Proof.USER_REF, Proof.RETURNED_ADDRESS, Proof.NUMBER):
+            for found in rungs.get(rung.value, ()):
+                return found, rung.value, "opt-out outside the reply window or to any of several broadcasts"
+    if near:
         return None, "", "two broadcasts with different redirects are equally likely"
-    return (near[0], Proof.NUMBER.value, "") if near else (None, "", note)
+    return None, "", note
 
 
 def _same_person(candidate: Candidate, person: Person) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from plugin.domain.address import canonical
 from plugin.domain.broadcast import Broadcast
-from plugin.domain.conversation import Contact, Inbound
+from plugin.domain.conversation import Candidate, Contact, Inbound
 from plugin.domain.redirect import Outcome, Redirect
 from plugin.errors import NotFound
 
@@ -48,6 +48,7 @@ class RedirectStore(Protocol):
     def inbound(self, inbound_id: str, connection: Connection | None = None) -> Inbound | None: ...
     def contact(self, contact_id: str) -> Contact | None: ...
     def broadcast_of(self, connection: Connection, delivery_id: int) -> tuple[Broadcast, Redirect | None]: ...
+    def candidate(self, connection: Connection, delivery_id: int) -> Candidate | None: ...
     def live_case(self, connection: Connection, contact_id: str) -> str | None: ...
     def open_case(
         self,
@@ -148,10 +149,11 @@ def _carry_out(store: RedirectStore, connection: Connection, reply: Inbound, sai
                 why=decision.why,
             )
     elif decision.outcome is Outcome.OPT_OUT:
-        # An opted-out person without a number can't be in a file either: only numbers are uploaded.
-        if contact.address:
-            source = "button" if reply.is_tap else "word"
-            store.write_opt_out(connection, canonical(contact.address), source, reply.text, reply.id)
+        # Both numbers: the one the reply came from, if it shows one, and the one the message had been sent to.
+        candidate = store.candidate(connection, reply.delivery_id) if reply.delivery_id is not None else None
+        numbers = {canonical(contact.address) if contact.address else None, candidate.canonical if candidate else None}
+        for number in sorted(n for n in numbers if n):
+            store.write_opt_out(connection, number, "button" if reply.is_tap else "word", reply.text, reply.id)
     elif decision.outcome is Outcome.NOTIFICATION:
         assert reply.delivery_id is not None
         broadcast, _ = store.broadcast_of(connection, reply.delivery_id)
@@ -165,13 +167,13 @@ def _carry_out(store: RedirectStore, connection: Connection, reply: Inbound, sai
             team=broadcast.notify_team,
             via="channel",
         )
-    for number, text in enumerate(said):
+    for position, text in enumerate(said):
         store.queue_message(
             connection,
             contact_id=reply.contact_id,
             author="system",
             text_=text,
             case_id=case_id,
-            dedupe=f"redirect.{reply.id}.{number}",
+            dedupe=f"redirect.{reply.id}.{position}",
         )
     return case_id

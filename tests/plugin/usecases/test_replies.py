@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from plugin.connector import StatusUpdate
+from plugin.connector import ConsentChange, StatusUpdate
 from plugin.domain.conversation import Proof
 from plugin.domain.redirect import FreeText, Outcome, Redirect, RedirectKind
 from plugin.domain.token import ButtonToken
@@ -86,6 +86,58 @@ def test_an_opt_out_word_suppresses_confirms_and_does_nothing_else(scenario: Sce
     assert (done.outcome, done.bot_reply, done.case_id, done.said) == (Outcome.OPT_OUT, False, None, (TEXTS.opt_out,))
     found = report(scenario.store, scenario.operator, waiting)
     assert (found.states["queued"], found.skipped) == (1, {"opted_out": 1})
+
+
+def test_an_opt_out_word_long_after_the_window_is_still_honoured(scenario: Scenario) -> None:
+    number = scenario.number()
+    broadcast = scenario.launch([number], window_hours=1)
+    scenario.send_all(broadcast)
+    late = datetime.now(timezone.utc) + timedelta(days=9)
+    found = scenario.reply(number, "Sair", at=late)
+    assert scenario.redirect(found).outcome is Outcome.OPT_OUT
+    assert report(scenario.store, scenario.operator, broadcast).replied == 0
+
+
+def test_an_opt_out_word_that_could_answer_two_broadcasts_stops_both(scenario: Scenario) -> None:
+    number = scenario.number()
+    scenario.send_all(scenario.launch([number]))
+    scenario.send_all(scenario.launch([number], redirect_=RedirectKind.NOTIFICATION))
+    with scenario.store.write() as connection:
+        connection.exec_driver_sql("UPDATE delivery SET returned_address = NULL")
+    assert scenario.redirect(scenario.reply(number, "stop")).outcome is Outcome.OPT_OUT
+
+
+def test_an_opt_out_word_of_a_stranger_belongs_to_the_bot(scenario: Scenario) -> None:
+    assert scenario.reply(scenario.number(), "sair").kind == "bot"
+
+
+def test_an_opt_out_of_a_person_who_shows_no_phone_suppresses_the_number_we_wrote_to(scenario: Scenario) -> None:
+    number = scenario.number()
+    delivery = scenario.send_all(scenario.launch([number]))[number]
+    now = datetime.now(timezone.utc)
+    scenario.statuses(
+        StatusUpdate(f"wamid.out.{delivery}", "sent", now, correlation=f"v1.d.{delivery}.1", user_id="BR.9")
+    )
+    later = scenario.launch([number])
+    scenario.redirect(scenario.reply(None, "parar", user_id="BR.9"))
+    assert report(scenario.store, scenario.operator, later).skipped == {"opted_out": 1}
+
+
+@pytest.mark.parametrize("with_phone", [True, False], ids=["phone", "provider id only"])
+def test_the_providers_own_opt_out_event_suppresses_and_its_opt_in_undoes_nothing(
+    scenario: Scenario, with_phone: bool
+) -> None:
+    number = scenario.number()
+    delivery = scenario.send_all(scenario.launch([number]))[number]
+    now = datetime.now(timezone.utc)
+    scenario.statuses(
+        StatusUpdate(f"wamid.out.{delivery}", "sent", now, correlation=f"v1.d.{delivery}.1", user_id="BR.9")
+    )
+    later = scenario.launch([number])
+    for stop in (True, False):
+        change = ConsentChange(SENDER, number[1:] if with_phone else None, "BR.9", stop, now)
+        scenario.store.store_batch("whatsapp", [], [], [(change, number if with_phone else None)], [])
+    assert report(scenario.store, scenario.operator, later).skipped == {"opted_out": 1}
 
 
 def test_an_opt_out_button_opts_out_by_its_label(scenario: Scenario) -> None:

@@ -174,6 +174,7 @@ class Account:
             self._queue(shapes.status(phone, entry, status, due, error))
         if entry["type"] == "template":
             phone.templates += 1
+            phone.called = phone.called or _called(entry["request"])
             if not error and self.config.answers is not None:
                 self._plan_answer(phone, message)
         self._changed(phone.wa_id)
@@ -344,3 +345,10 @@ def _account_in(message_id: str) -> str | None:
         return inner[3 : 3 + inner[2]].decode("ascii")
     except (ValueError, IndexError):
         return None
+
+
+def _called(request: Entry) -> str:
+    """The template's first value, when it is a name."""
+    components = request["template"].get("components") or []
+    values = [one["text"] for part in components if part.get("type") == "body" for one in part["parameters"]]
+    return values[0] if values and people.looks_like_name(values[0]) else ""

@@ -51,7 +51,11 @@ class Message:
 
 @dataclass
 class Phone:
-    """One person's WhatsApp. `stopped`: takes no marketing from us (the provider's own opt-out)."""
+    """One person's WhatsApp.
+
+    `stopped`: takes no marketing from us (the provider's own opt-out). `called`: how the first template called the
+    person, so that the phone of "Olá, Ana!" is Ana's.
+    """
 
     wa_id: str
     number: str
@@ -61,10 +65,11 @@ class Phone:
     attempts: int = 0
     unread: int = 0
     stopped: bool = False
+    called: str = ""
 
     @property
     def name(self) -> str:
-        return people.name(self.wa_id)
+        return people.name(self.wa_id, self.called)
 
     def ends_in(self, digits: str) -> bool:
         """Whether this is one of the numbers with a behaviour of their own (see the package's docstring)."""

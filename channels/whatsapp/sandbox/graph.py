@@ -51,6 +51,8 @@ class Graph:
                 answer: web.StreamResponse = await handler(request)
             except Refused as refused:
                 return _json(refused.to_json("A" + secrets.token_urlsafe(16)), refused.status)
+            except ConnectionError:  # the client hung up in the middle of its request
+                return web.Response(status=400)
             return answer
 
         return guarded

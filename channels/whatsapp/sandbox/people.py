@@ -20,6 +20,7 @@ Soares Souza Teixeira Vieira
 """
 _FIRST, _LAST = _FIRST_NAMES.split(), _LAST_NAMES.split()
 
+_NAME = re.compile(r"[^\W\d_]+(?:[ '’.-]+[^\W\d_]+){0,5}")
 _BRAZIL = re.compile(r"55([1-9]\d)(9?)([6-9]\d{7})")
 
 
@@ -54,10 +55,17 @@ def with_ninth(account: str) -> str:
     return f"55{found[1]}9{found[3]}" if found else account
 
 
-def name(account: str) -> str:
-    """A profile name."""
+def name(account: str, called: str = "") -> str:
+    """A profile name; with the first name, or all of it, from `called`."""
+    if " " in called:
+        return called
     drawn = _draw("name", account)
-    return f"{_FIRST[drawn % len(_FIRST)]} {_LAST[drawn // len(_FIRST) % len(_LAST)]}"
+    return f"{called or _FIRST[drawn % len(_FIRST)]} {_LAST[drawn // len(_FIRST) % len(_LAST)]}"
+
+
+def looks_like_name(text: str) -> bool:
+    """Whether a template's first parameter is a person's name rather than an amount or a date."""
+    return len(text) <= 40 and bool(_NAME.fullmatch(text))
 
 
 def user_id(account: str) -> str:

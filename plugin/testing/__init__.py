@@ -1,0 +1,1 @@
+"""What tests of the product and of third-party connectors share. Needs pytest for `conformance`."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from plugin.cli.desk import Desk, Refused
@@ -11,35 +13,43 @@ from plugin.cli.desk import Desk, Refused
 _CONFLICT = 409
 
 
+@dataclass(frozen=True)
+class Attended:
+    """A case that was answered and closed: where it had landed, and what was written."""
+
+    queue: str | None
+    agent: str | None
+    text: str
+
+
 class Attendants:
-    """`answers` are the texts that were sent, one for each case closed."""
+    """Cases of other broadcasts, and those that the bot opened by itself, are left to their own people."""
 
     def __init__(self, agents: Sequence[Desk], operation: str) -> None:
-        self._agents = list(agents)
+        self._agents = {agent.user_id: agent for agent in agents}
         self._operation = operation
         self._foreign: set[str] = set()
-        self._turn = 0
+        self._turns = itertools.cycle(agents)
 
-    def work(self, broadcast: str) -> list[str]:
-        """Attend every case of `broadcast` that waits now; returns what was written to the contacts.
-
-        Cases of other broadcasts, and those that the bot opened by itself, are left to their own people.
-        """
-        written = []
-        for case in self._agents[0].cases(self._operation, "queued"):
-            if case["id"] in self._foreign:
+    def work(self, broadcast: str) -> list[Attended]:
+        """Attend every case of `broadcast` that waits now."""
+        reader = next(iter(self._agents.values()))
+        attended = []
+        # A case for a chosen agent is theirs from the start; the others wait in a queue.
+        for case in reader.cases(self._operation, "queued") + reader.cases(self._operation, "active"):
+            agent = self._agents.get(case["agent_id"]) if case["agent_id"] else next(self._turns)
+            if agent is None or case["id"] in self._foreign:
                 continue
-            view = self._agents[0].case(case["id"])
+            view = agent.case(case["id"])
             if (view["broadcast"] or {}).get("broadcast") != broadcast:
                 self._foreign.add(case["id"])
                 continue
-            said = self._attend(view["summary"])
-            if said:
-                written.append(said)
-        return written
+            text = self._attend(agent, view["summary"])
+            if text:
+                attended.append(Attended(case["queue_id"], case["agent_id"], text))
+        return attended
 
-    def _attend(self, case: dict[str, Any]) -> str | None:
-        agent = self._agent_for(case)
+    def _attend(self, agent: Desk, case: dict[str, Any]) -> str | None:
         # The case's own id makes each answer one of a kind, so that it can be found on the phone.
         text = f"Olá, {case['contact_name'] or 'tudo bem'}! Aqui é {agent.name}. Protocolo {case['id'][-8:]}."
         try:
@@ -51,10 +61,3 @@ class Attendants:
                 return None
             raise
         return text
-
-    def _agent_for(self, case: dict[str, Any]) -> Desk:
-        for agent in self._agents:
-            if agent.user_id == case["agent_id"]:
-                return agent
-        self._turn += 1
-        return self._agents[self._turn % len(self._agents)]

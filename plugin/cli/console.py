@@ -53,9 +53,7 @@ def table(columns: Sequence[str], lines: Sequence[Sequence[str]], *, to_stderr: 
         made.add_column(column, justify="right")
     for line in lines:
         made.add_row(*line)
-    where = console if to_stderr else Console()
-    # Not cut to 80 columns where there is no terminal.
-    where.print(made, width=None if where.is_terminal else 240)
+    (console if to_stderr else Console()).print(made)
 
 
 def stdout(text: str) -> None:

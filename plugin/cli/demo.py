@@ -9,12 +9,13 @@ import random
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from plugin.cli.attendants import Attendants
+from plugin.cli.attendants import Attendants, Attended
 from plugin.cli.console import Progress, say, stdout, step, table
 from plugin.cli.desk import Desk
 from plugin.cli.phones import Phones, Watch, digits
@@ -70,7 +71,7 @@ def demo(options: argparse.Namespace) -> int:
             reports.append({"title": scenario.title, **report})
             wrong += [f"{scenario.title}: {problem}" for problem in found]
         summary = total(reports, time.monotonic() - started)
-        table(_COLUMNS, [_line(report) for report in reports], to_stderr=options.json)
+        _print_table(reports, to_stderr=options.json)
         if options.json:
             stdout(json.dumps({**summary, "broadcasts": reports, "problems": wrong}, ensure_ascii=False))
         if wrong:
@@ -157,32 +158,49 @@ def _play(
         watch = play.phones.watch(scenario.template)
         play.phones.answer(options.seed, scenario.mix)
         upload = play.operator.upload(play.operation["id"], template["id"], name, file)
+        chosen = _redirect(play.operation, scenario)
         broadcast = play.operator.launch(
             {
                 "operation": play.operation["id"],
                 "upload": upload["id"],
                 "template": template["id"],
-                "redirect": _redirect(play.operation, scenario),
+                "redirect": chosen,
             }
         )
-        watch.addresses = frozenset(digits(address) for address in play.operator.addresses(broadcast))
-        report, answered = _settle(play, broadcast, watch, started + options.timeout, progress)
+        watch.addresses = frozenset(digits(row["address"] or "") for row in play.operator.rows(broadcast))
+        report, attended = _settle(play, broadcast, watch, started + options.timeout, progress)
     observed = Observed(
-        upload, report, len(watch.templates), watch.opt_outs, len(watch.replies) - watch.opt_outs, len(answered)
+        upload=upload,
+        report=report,
+        sent=len(watch.templates),
+        opt_outs=watch.opt_outs,
+        others=len(watch.replies) - watch.opt_outs,
+        unanswered=watch.unanswered,
+        attended=len(attended),
+        misplaced=sum(not _is_where(case, play.operation, chosen) for case in attended),
     )
-    return {**report, "seconds": round(time.monotonic() - started, 1)}, problems(observed, scenario.outcome)
+    by = Counter(row["redirected_by"] for row in play.operator.rows(broadcast) if row["redirected_by"])
+    seconds = round(time.monotonic() - started, 1)
+    return {**report, "redirected_by": dict(by), "seconds": seconds}, problems(observed, scenario.outcome)
+
+
+def _is_where(case: Attended, operation: Mapping[str, Any], chosen: Mapping[str, str | None]) -> bool:
+    """Whether a case landed with the chosen queue and agent; nothing chosen: in the push queue."""
+    if chosen["kind"] != "human":
+        return case.queue == operation["push_queue"]
+    return case.queue == chosen["queue"] and (chosen["agent"] is None or chosen["agent"] == case.agent)
 
 
 def _settle(
     play: Play, broadcast: str, watch: Watch, deadline: float, progress: Progress
-) -> tuple[dict[str, Any], list[str]]:
-    """Let agents and phones work until nothing moves; the final report and what agents wrote."""
-    answered: list[str] = []
+) -> tuple[dict[str, Any], list[Attended]]:
+    """Let agents and phones work until nothing moves; the final report and the cases attended."""
+    attended: list[Attended] = []
     before: object = None
     changed = time.monotonic()
     while True:
         play.check()
-        answered += play.attendants.work(broadcast)
+        attended += play.attendants.work(broadcast)
         # In this order: what the phones have done by now, then what the product made of it.
         pending = play.phones.pending()
         play.phones.look(watch)
@@ -193,19 +211,20 @@ def _settle(
             "answers that phones are about to give": pending["answers"],
             "replies not taken in yet": len(watch.replies) - report["replied"] - report["unattributed"],
             "replies not redirected yet": unredirected(report),
-            "cases not attended yet": report["redirected"].get("human", 0) - len(answered),
-            "answers of agents on their way": len(set(answered) - set(watch.texts)),
+            "cases not attended yet": report["redirected"].get("human", 0) - len(attended),
+            "answers of agents on their way": len({case.text for case in attended} - set(watch.texts)),
+            "phones that wait for an answer": watch.unanswered,
         }
         waiting = ", ".join(f"{count} {what}" for what, count in open_points.items() if count)
         if not waiting:
-            return report, answered
+            return report, attended
         now = time.monotonic()
         if waiting != before:
             before, changed = waiting, now
         elif now - changed > _STILL and not pending["webhooks"] and not pending["answers"] and not moving(report):
             # Nothing moves any more, so the counts are final: the equations will say which of them is wrong.
             say(f"  nothing moves any more, but: {waiting}")
-            return report, answered
+            return report, attended
         if now > deadline:
             raise NotSettled(
                 f"After the time allowed there are still {waiting}.",
@@ -240,13 +259,19 @@ def _id(named: Sequence[Mapping[str, str]], name: str | None, what: str) -> str 
 
 
 # --------------------------------------------------------------------------- the table
-_COLUMNS = (
-    "broadcast", "rows", "accepted", "rejected", "skipped", "sent", "delivered", "read", "failed", "unknown",
-    "replied", "human", "bot", "notification", "opt_out", "unattributed",
+_FIGURES = (
+    "rows", "accepted", "rejected", "skipped", "sent", "delivered", "read", "failed", "unknown",
+    "replied", "human", "bot", "notification", "opt_out", "unattributed", "seconds",
 )  # fmt: skip
 
 
-def _line(report: Mapping[str, Any]) -> list[str]:
-    flat = {**report, **report["states"], **report["redirected"]}
-    flat |= {"broadcast": report["title"], "skipped": sum(report["skipped"].values())}
-    return [str(flat.get(column, 0)) for column in _COLUMNS]
+def _print_table(reports: Sequence[Mapping[str, Any]], *, to_stderr: bool) -> None:
+    """One column for each broadcast: six of them fit into 80 characters."""
+    for number, report in enumerate(reports, 1):
+        say(f"  {number}  {report['title']} ({report['template']})")
+    flat = [
+        {**report, **report["states"], **report["redirected"], "skipped": sum(report["skipped"].values())}
+        for report in reports
+    ]
+    lines = [[figure, *(str(each.get(figure, 0)) for each in flat)] for figure in _FIGURES]
+    table(["", *(str(number) for number in range(1, len(reports) + 1))], lines, to_stderr=to_stderr)

@@ -62,12 +62,12 @@ class Desk:
     def report(self, broadcast: str) -> dict[str, Any]:
         return self._call("GET", f"/broadcasts/{broadcast}")
 
-    def addresses(self, broadcast: str) -> Iterator[str]:
-        """Addresses of every line that had one."""
+    def rows(self, broadcast: str) -> Iterator[dict[str, Any]]:
+        """The report line by line."""
         after: int | None = 0
         while after is not None:
             page = self._call("GET", f"/broadcasts/{broadcast}/rows", params={"after": after, "limit": 500})
-            yield from (row["address"] for row in page["items"] if row.get("address"))
+            yield from page["items"]
             after = page["next"]
 
     # ---------------------------------------------------------------- attending

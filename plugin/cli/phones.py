@@ -34,6 +34,7 @@ class Watch:
     replies: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     _accounts: set[str] = field(default_factory=set)
+    _unanswered: set[str] = field(default_factory=set)
 
     def take(self, entries: Iterable[Mapping[str, Any]]) -> None:
         """Count these lines."""
@@ -46,8 +47,15 @@ class Watch:
                     self._accounts.add(entry["wa_id"])
             elif entry["kind"] == "message" and entry["wa_id"] in self._accounts:
                 self.texts.append(entry["shown"].get("body", ""))
+                self._unanswered.discard(entry["wa_id"])
             elif entry["kind"] == "reply" and entry.get("answers_to") in self.templates:
                 self.replies.append(entry["shown"])
+                self._unanswered.add(entry["wa_id"])
+
+    @property
+    def unanswered(self) -> int:
+        """Phones that replied and have heard nothing since."""
+        return len(self._unanswered)
 
     @property
     def opt_outs(self) -> int:

@@ -22,7 +22,8 @@ def worker(options: argparse.Namespace) -> int:
 
 async def _work() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log an address for each message
+    for name in ("httpx", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     services = await asyncio.to_thread(open_services)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

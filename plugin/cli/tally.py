@@ -18,7 +18,8 @@ class Observed:
     """One broadcast from four sides.
 
     `sent` is the number of templates that the sandbox accepted for it; `opt_outs` and `others` are what its phones
-    answered; `attended` the cases that agents answered and closed.
+    answered, `unanswered` those of them that heard nothing back; `attended` the cases that agents answered and closed,
+    `misplaced` those of them that had landed in another queue or with another agent than chosen.
     """
 
     upload: Mapping[str, Any]
@@ -26,7 +27,9 @@ class Observed:
     sent: int
     opt_outs: int
     others: int
+    unanswered: int
     attended: int
+    misplaced: int
 
 
 def moving(report: Mapping[str, Any]) -> int:
@@ -62,6 +65,8 @@ def problems(observed: Observed, outcome: str) -> list[str]:
         _equal("replied", report["replied"], "sum of the redirected", sum(redirected.values())),
         _equal("redirected to opt_out", redirected.get("opt_out", 0), "opt-outs of the phones", observed.opt_outs),
         _equal("redirected to human", redirected.get("human", 0), "cases attended", observed.attended),
+        _equal("cases in another place than chosen", observed.misplaced, "what the table asks for", 0),
+        _equal("phones that replied and heard nothing", observed.unanswered, "what people deserve", 0),
     ]
     if outcome:
         for name in _OUTCOMES:

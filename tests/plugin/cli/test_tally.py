@@ -22,7 +22,9 @@ def report(**changes: Any) -> dict[str, Any]:
     }
 
 
-OBSERVED = Observed({"rows": 14, "rejected": 2}, report(), sent=9, opt_outs=1, others=3, attended=3)
+OBSERVED = Observed(
+    {"rows": 14, "rejected": 2}, report(), sent=9, opt_outs=1, others=3, unanswered=0, attended=3, misplaced=0
+)
 
 
 def test_counts_that_add_up_have_no_problems() -> None:
@@ -60,6 +62,11 @@ def test_a_ledger_that_disagrees_is_told(sent: int) -> None:
 
 def test_a_case_that_nobody_attended_is_told() -> None:
     assert problems(replace(OBSERVED, attended=2), "human") == ["redirected to human is 3, but cases attended is 2"]
+
+
+@pytest.mark.parametrize("name", ["misplaced", "unanswered"])
+def test_a_person_in_the_wrong_place_or_without_an_answer_is_told(name: str) -> None:
+    assert len(problems(replace(OBSERVED, **{name: 1}), "human")) == 1
 
 
 def test_totals_keep_the_equations() -> None:

@@ -187,8 +187,8 @@ def _play(
 def _is_where(case: Attended, operation: Mapping[str, Any], chosen: Mapping[str, str | None]) -> bool:
     """Whether a case landed with the chosen queue and agent; nothing chosen: in the push queue."""
     if chosen["kind"] != "human":
-        return case.queue == operation["push_queue"]
-    return case.queue == chosen["queue"] and (chosen["agent"] is None or chosen["agent"] == case.agent)
+        return bool(case.queue == operation["push_queue"])
+    return (case.queue, chosen["agent"] or case.agent) == (chosen["queue"], case.agent)
 
 
 def _settle(

@@ -27,10 +27,10 @@ TEXTS: dict[str, dict[str, str]] = {
         "finished": "Concluído",
         "cancelled": "Cancelado",
     },
-    "redirect": {"none": "Sem redirecionamento", "human": "Humano", "notification": "Notificação"},
+    "redirect": {"none": "Sem redirecionamento", "human": "Humano", "notification": "Notificações"},
     "outcome": {
         "human": "Atendimento humano",
-        "bot": "Início do bot",
+        "bot": "Bot",
         "notification": "Notificação",
         "opt_out": "Descadastro",
     },
@@ -50,6 +50,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "active": "Em atendimento",
         "waiting_contact": "Aguardando cliente",
         "closed": "Encerrado",
+    },
+    "why": {
+        "redirect: human": "Redirecionamento: humano",
+        "no redirect, template with talk button: push queue": "Tocou no botão de conversa: fila de push",
+        "asked the bot for a person": "Pediu ao bot para falar com uma pessoa",
+        "already in conversation with a person": "Já estava em conversa com uma pessoa",
     },
     "returned": {"continue": "Bot continua", "menu": "Volta ao menu", "silent": "Bot em silêncio"},
     "author": {

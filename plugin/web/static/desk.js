@@ -17,7 +17,6 @@ document.addEventListener("change", (event) => {
 });
 
 const region = () => document.querySelector("[data-live]");
-let last = null;
 
 function follow() {
   const log = document.querySelector("[data-follow] .talk-log");
@@ -32,12 +31,10 @@ export async function refresh() {
   if (response.redirected) return location.assign(response.url);
   if (!response.ok) return;
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html").querySelector("[data-live]");
-  if (!fresh || fresh.innerHTML === (last ?? old.innerHTML)) return;
+  if (!fresh || fresh.isEqualNode(old)) return;
   // Nothing moves under a person's hands.
   if (old.contains(document.activeElement) && document.activeElement.matches("select, input, textarea")) return;
-  last = fresh.innerHTML;
   old.replaceWith(document.adoptNode(fresh));
-  document.dispatchEvent(new CustomEvent("vamos:fresh"));
   follow();
 }
 

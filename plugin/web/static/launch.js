@@ -159,6 +159,7 @@ function start() {
         for (const [label, value] of Object.entries(cells)) {
           const cell = make("td", { textContent: value });
           cell.dataset.label = label;
+          if (label === "Motivo") cell.className = "any";
           line.append(cell);
         }
         body.append(line);

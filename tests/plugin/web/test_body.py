@@ -1,0 +1,216 @@
+"""Bodies: who may send one, how much, how long, and what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from plugin.web import body
+
+from .conftest import Site
+
+UPLOADS = "/desk/api/v1/uploads"
+MB = 1024 * 1024
+
+
+def query(site: Site, **more: str) -> dict[str, str]:
+    scenario = site.scenario
+    return {"operation": scenario.operation, "template": scenario.templates["with_talk_button"], **more}
+
+
+def left_behind(site: Site) -> list[str]:
+    folder = Path(site.services.settings.uploads)
+    return sorted(os.listdir(folder)) if folder.exists() else []
+
+
+async def test_an_upload_is_read_and_its_file_is_gone(site: Site) -> None:
+    client = await site.logged_in("operador")
+    content = "telefone;nome\n(31) 9 9876-5432;Ana\n31998765432;Ana outra vez\n123;Ruim\n".encode("cp1252")
+    answer = await client.post(UPLOADS, params=query(site, filename="lista março.csv"), content=content)
+    assert answer.status_code == 201, answer.text
+    upload = answer.json()
+    assert (upload["rows"], upload["accepted"], upload["rejected"]) == (3, 1, 1)
+    assert upload["skipped"] == {"duplicate": 1}
+    assert upload["filename"] == "lista março.csv"
+    assert left_behind(site) == []
+    again = await client.get(answer.headers["location"])
+    assert again.json() == upload
+
+
+async def test_while_it_arrives_the_file_is_for_the_owner_only(site: Site) -> None:
+    client = await site.logged_in("operador")
+    go_on = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"telefone;nome\n"
+        await go_on.wait()
+        yield b"+5531998765432;Ana\n"
+
+    sending = asyncio.create_task(client.post(UPLOADS, params=query(site), content=slowly()))
+    folder = Path(site.services.settings.uploads)
+    for _ in range(500):
+        if left_behind(site):
+            break
+        await asyncio.sleep(0.01)
+    (name,) = left_behind(site)
+    assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
+    go_on.set()
+    assert (await sending).status_code == 201
+    assert left_behind(site) == []
+
+
+async def test_an_upload_of_nobody_is_refused_before_its_body(site: Site) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    writer.write(
+        b"POST /desk/api/v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 40000000\r\n"
+        b"Expect: 100-continue\r\n\r\n"
+    )
+    answer = await asyncio.wait_for(reader.read(4096), 5)
+    writer.close()
+    # Sanic puts a 100 before any final answer to an expectation; the final one follows without a byte of body.
+    assert b"HTTP/1.1 401 " in answer
+    assert b"connection: close" in answer.lower()
+    assert left_behind(site) == []
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_too_large_a_file_is_a_413_and_leaves_nothing(site: Site, chunked: bool) -> None:
+    client = await site.logged_in("operador")
+    size = MB + MB // 4
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(size // 65536):
+            yield b"x" * 65536
+
+    content = pieces() if chunked else b"x" * size
+    answer = await client.post(UPLOADS, params=query(site), content=content)
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "too_large"
+    assert "1 MB" in answer.json()["detail"]
+    assert left_behind(site) == []
+
+
+async def test_a_body_that_never_ends_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "JSON_SECONDS", 0.3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    writer.write(
+        b"POST /desk/api/v1/session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b'Content-Length: 100\r\n\r\n{"login":'
+    )
+    answer = await asyncio.wait_for(reader.read(4096), 10)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert await asyncio.wait_for(reader.read(4096), 5) == b""  # closed
+    writer.close()
+
+
+async def test_a_caller_who_hangs_up_leaves_nothing(site: Site) -> None:
+    client = await site.logged_in("operador")
+    cookie, csrf = client.cookies["vamos"], client.headers["X-CSRF-Token"]
+    params = httpx.QueryParams(query(site))
+    _, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    head = f"POST {UPLOADS}?{params} HTTP/1.1\r\nHost: x\r\nCookie: vamos={cookie}\r\nX-CSRF-Token: {csrf}\r\n"
+    writer.write(head.encode() + b"Content-Length: 1000\r\n\r\ntelefone;nome\n")
+    for _ in range(500):
+        if left_behind(site):
+            break
+        await asyncio.sleep(0.01)
+    assert left_behind(site)
+    writer.transport.abort()
+    for _ in range(500):
+        if not left_behind(site):
+            break
+        await asyncio.sleep(0.01)
+    assert left_behind(site) == []
+    assert (await client.get("/desk/api/v1/session")).status_code == 200
+
+
+async def test_two_uploads_of_one_person_run_at_once_and_a_third_waits(site: Site) -> None:
+    client = await site.logged_in("operador")
+    go_on = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"telefone;nome\n"
+        await go_on.wait()
+        yield b"+5531998765432;Ana\n"
+
+    running = [asyncio.create_task(client.post(UPLOADS, params=query(site), content=slowly())) for _ in range(2)]
+    for _ in range(500):
+        if len(left_behind(site)) == 2:
+            break
+        await asyncio.sleep(0.01)
+    third = await client.post(UPLOADS, params=query(site), content=b"telefone;nome\n")
+    assert third.status_code == 409
+    go_on.set()
+    assert [a.status_code for a in await asyncio.gather(*running)] == [201, 201]
+    fourth = await client.post(UPLOADS, params=query(site), content=b"telefone;nome\n+5531998765432;Ana\n")
+    assert fourth.status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [(b"", 0), (b"nome\nAna\n", 1), (b'telefone;nome\n+5531998765432;"Ana\n+5531998765433;Bia\n', 2)],
+)
+async def test_an_unreadable_file_is_a_422_in_words(site: Site, content: bytes, line: int) -> None:
+    client = await site.logged_in("operador")
+    answer = await client.post(UPLOADS, params=query(site), content=content)
+    assert answer.status_code == 422
+    problem = answer.json()
+    assert problem["detail"]
+    assert problem["remedy"]
+    assert problem["line"] == line
+    assert left_behind(site) == []
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate"])
+async def test_a_compressed_body_is_refused(site: Site, coding: str) -> None:
+    client = await site.logged_in("operador")
+    answer = await client.post(UPLOADS, params=query(site), content=b"x", headers={"Content-Encoding": coding})
+    assert answer.status_code == 415
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status"),
+    [
+        (b"{", "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b"null", "application/json", 400),
+        (b"", "application/json", 400),
+        (b"\xff\xfe", "application/json", 400),
+        (b"[" * 100_000, "application/json", 400),
+        (b"login=a", "application/x-www-form-urlencoded", 415),
+        (b"{}", "text/plain", 415),
+        (b'{"login":"' + b"a" * 300_000 + b'"}', "application/json", 413),
+    ],
+    ids=range(9),
+)
+async def test_a_body_that_is_not_a_small_json_object_is_refused(
+    site: Site, content: bytes, kind: str, status: int
+) -> None:
+    answer = await site.client().post("/desk/api/v1/session", content=content, headers={"Content-Type": kind})
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_body_where_none_belongs_does_no_harm(site: Site) -> None:
+    client = await site.logged_in("operador")
+    got = await client.request("GET", "/desk/api/v1/session", content=b"x" * 100_000)
+    assert got.status_code == 200
+    assert (await client.get("/desk/api/v1/session")).status_code == 200
+    posted = await client.post("/desk/api/v1/templates/sync", content=b"x" * 100)
+    assert posted.status_code == 413
+
+
+@pytest.mark.parametrize("missing", ["operation", "template"])
+async def test_an_upload_says_which_parameter_is_missing(site: Site, missing: str) -> None:
+    client = await site.logged_in("operador")
+    given = query(site)
+    del given[missing]
+    answer = await client.post(UPLOADS, params=given, content=b"telefone\n")
+    assert answer.status_code == 400
+    assert answer.json()["field"] == missing

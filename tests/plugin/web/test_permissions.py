@@ -1,0 +1,191 @@
+"""Every route × every kind of caller, generated from the route table: a new route is in the matrix at once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from sanic import Sanic
+from sanic.response import HTTPResponse
+
+from plugin.bootstrap import Services
+from plugin.domain.access import PERMISSIONS
+from plugin.errors import ConfigurationError
+from plugin.testing.scenario import SENDER
+from plugin.usecases.setup import create_operation
+from plugin.web import desk_blueprint, endpoints
+from plugin.web.desk import Desk
+from plugin.web.endpoint import LOGGED_IN, PUBLIC, Call, Endpoint
+
+from .conftest import Site
+
+ROUTES = [e for e in endpoints() if e.access != PUBLIC]
+ids = [f"{e.method} {e.path}" for e in ROUTES]
+
+
+@dataclass
+class World:
+    """Objects of one operation, and callers who stand differently to it."""
+
+    site: Site
+    objects: dict[str, str]
+    callers: dict[str, httpx.AsyncClient]
+
+    async def ask(self, caller: str, endpoint: Endpoint, **other: str) -> httpx.Response:
+        objects = {**self.objects, **other}
+        path = endpoint.path
+        for name, value in objects.items():
+            path = path.replace(f"<{name}>", value)
+        body, headers = None, {}
+        if endpoint.path == "/api/v1/broadcasts" and endpoint.method == "POST":
+            body = {k: objects[k] for k in ("operation", "upload", "template")}
+            headers["Idempotency-Key"] = f"key of {caller}"
+        elif endpoint.path.endswith(("/take", "/close")):
+            body = {"version": 1}
+        elif endpoint.path.endswith("/messages"):
+            body = {"text": "Bom dia"}
+        params = {q.name: objects[q.name] for q in endpoint.query if q.name in ("operation", "template")}
+        content = b"telefone;nome\n+5531998000099;Ana\n" if endpoint.body == "file" else None
+        return await self.callers[caller].request(
+            endpoint.method, "/desk" + path, json=body, content=content, params=params, headers=headers
+        )
+
+
+@pytest.fixture
+async def world(site: Site) -> World:
+    scenario = site.scenario
+
+    def prepare() -> dict[str, str]:
+        number = scenario.number()
+        broadcast = scenario.launch([number])
+        sent = scenario.send_all(broadcast)
+        done = scenario.redirect(scenario.reply(number, "Vamos conversar"))
+        assert sent
+        assert done.case_id
+        return {
+            "operation": scenario.operation,
+            "template": scenario.templates["with_talk_button"],
+            "upload": scenario.upload([scenario.number()]),
+            "upload_id": scenario.upload([scenario.number()]),
+            "broadcast_id": broadcast,
+            "case_id": done.case_id,
+        }
+
+    objects = await asyncio.to_thread(prepare)
+    other = await asyncio.to_thread(create_operation, site.store, "Vendas", SENDER)
+    callers = {
+        "anonymous": site.client(),
+        "no grant": await site.person("nobody"),
+        "other operation": await site.person("other", *((other, p) for p in PERMISSIONS)),
+        "admin": await site.person("root", ("*", "admin")),
+    }
+    for permission in PERMISSIONS:
+        callers[permission] = await site.person(permission, (scenario.operation, permission))
+    return World(site, objects, callers)
+
+
+def names_an_object(endpoint: Endpoint) -> bool:
+    return "<" in endpoint.path or any(q.name == "operation" for q in endpoint.query) or endpoint.body is not None
+
+
+@pytest.mark.parametrize("endpoint", ROUTES, ids=ids)
+async def test_access_is_as_declared(world: World, endpoint: Endpoint) -> None:
+    """DELETE /session comes first for nobody: each caller is asked once per route, in a fresh world."""
+    declared = (endpoint.access,) if isinstance(endpoint.access, str) else endpoint.access or ()
+    for caller in world.callers:
+        answer = await world.ask(caller, endpoint)
+        status = answer.status_code
+        if caller == "anonymous":
+            expected = {303} if endpoint.page else {401}
+        elif declared == (LOGGED_IN,):
+            expected = {200, 204}
+        elif caller == "no grant" or (caller in PERMISSIONS and caller not in (*declared, "admin")):
+            expected = {403}
+        elif caller == "other operation" and names_an_object(endpoint):
+            expected = {404}
+        else:
+            # A case may have moved on by an earlier caller's hand: that is an answer to somebody allowed in.
+            expected = {200, 201, 409} if endpoint.unsafe else {200}
+        assert status in expected, f"{caller}: {status} {answer.text[:300]}"
+        if not endpoint.page and status >= 400:
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["status"] == status
+
+
+@pytest.mark.parametrize("endpoint", [e for e in ROUTES if "<" in e.path], ids=str)
+async def test_a_foreign_object_and_a_missing_one_look_the_same(world: World, endpoint: Endpoint) -> None:
+    missing = {name: "0123456789abcdef" * 2 for name in ("upload_id", "broadcast_id", "case_id")}
+    foreign = await world.ask("other operation", endpoint)
+    nowhere = await world.ask("other operation", endpoint, **missing)
+    nonsense = await world.ask("other operation", endpoint, **dict.fromkeys(missing, "nonsense"))
+    assert foreign.status_code == nowhere.status_code == nonsense.status_code == 404
+    drop = {"detail", "remedy"}
+    if not endpoint.page:
+        kept = [{k: v for k, v in a.json().items() if k not in drop} for a in (foreign, nowhere, nonsense)]
+        assert kept[0] == kept[1] == kept[2]
+    else:
+        assert foreign.text == nowhere.text == nonsense.text
+
+
+async def test_lists_hold_nothing_of_other_operations(world: World) -> None:
+    for path in ("broadcasts", "cases", "notifications"):
+        mine = await world.callers["admin"].get(f"/desk/api/v1/{path}")
+        theirs = await world.callers["other operation"].get(f"/desk/api/v1/{path}")
+        assert theirs.json()["items"] == []
+        assert path == "notifications" or mine.json()["items"]
+    operations = await world.callers["other operation"].get("/desk/api/v1/operations")
+    assert [o["name"] for o in operations.json()["items"]] == ["Vendas"]
+
+
+async def test_a_revoked_grant_counts_from_the_next_request(world: World) -> None:
+    client = world.callers["desk.attend"]
+    path = f"/desk/api/v1/cases/{world.objects['case_id']}"
+    assert (await client.get(path)).status_code == 200
+    person = await client.get("/desk/api/v1/session")
+    await asyncio.to_thread(world.site.store.set_grants, person.json()["user"]["id"], [])
+    assert (await client.get(path)).status_code == 403
+
+
+async def _nothing(_: Call) -> HTTPResponse:
+    return HTTPResponse("")
+
+
+@pytest.mark.parametrize("access", [None, "", (), "desk.everything", ("desk.broadcast", "everybody")])
+def test_a_route_without_a_declared_permission_stops_the_server(access: object) -> None:
+    app = Sanic("desk_test_undeclared", configure_logging=False)
+    try:
+        open_door = Endpoint("GET", "/open", _nothing, access, "Oops.")  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="/open"):
+            app.blueprint(Desk(_services, [open_door]))
+    finally:
+        Sanic._app_registry.pop(app.name)
+
+
+def test_a_route_added_past_the_table_stops_the_server() -> None:
+    app = Sanic("desk_test_past", configure_logging=False)
+    blueprint = desk_blueprint(_services)
+
+    @blueprint.get("/backdoor")
+    async def backdoor(_: object) -> HTTPResponse:
+        return HTTPResponse("")
+
+    try:
+        with pytest.raises(ConfigurationError, match="/backdoor"):
+            app.blueprint(blueprint)
+    finally:
+        Sanic._app_registry.pop(app.name)
+
+
+def test_the_desk_is_mounted_where_its_pages_link_to() -> None:
+    app = Sanic("desk_test_prefix", configure_logging=False)
+    try:
+        with pytest.raises(ConfigurationError, match="/elsewhere"):
+            app.blueprint(desk_blueprint(_services), url_prefix="/elsewhere")
+    finally:
+        Sanic._app_registry.pop(app.name)
+
+
+def _services() -> Services:
+    raise AssertionError("not asked for before a request")

@@ -137,6 +137,7 @@ class Scenario:
         while True:
             claimed = self.store.claim_deliveries(broadcast_id, 100, "dispatch", epoch)
             if not claimed:
+                self.store.drop_lease("dispatch", "test")
                 return sent
             self.store.settle_deliveries(
                 [

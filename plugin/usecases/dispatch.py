@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: Attempts for an error that trying later may cure.
 MAX_ATTEMPTS = 3
+#: Seconds until the first new try; each further one waits twice as long.
+RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -164,13 +166,22 @@ def _refused(error: SendError, row: int, epoch: int, attempts: int) -> Settlemen
         )
     if isinstance(error, NotSent):
         return Settlement(
-            row, epoch, DeliveryState.QUEUED, error_code=code, error=text, delay=1.0, refund=True, slow_down=1.0
+            row,
+            epoch,
+            DeliveryState.QUEUED,
+            error_code=code,
+            error=text,
+            delay=RETRY_SECONDS,
+            refund=True,
+            slow_down=RETRY_SECONDS,
         )
     if isinstance(error, Blocked):
         reason = f"{text} (código {code})"
         return Settlement(row, epoch, DeliveryState.QUEUED, error_code=code, error=text, refund=True, blocked=reason)
     if isinstance(error, Transient) and attempts < MAX_ATTEMPTS:
-        return Settlement(row, epoch, DeliveryState.QUEUED, error_code=code, error=text, delay=float(2**attempts))
+        return Settlement(
+            row, epoch, DeliveryState.QUEUED, error_code=code, error=text, delay=RETRY_SECONDS * 2**attempts
+        )
     if not isinstance(error, (Rejected, Transient)):
         log.warning("A send error of no known class was taken as final: %s", type(error).__name__)
     return Settlement(row, epoch, DeliveryState.FAILED, error_code=code, error=text)

@@ -12,15 +12,51 @@ import pytest
 
 from channels.loopback.connector import LoopbackConnector
 from plugin.bootstrap import Services
-from plugin.connector import Ambiguous, Blocked, NotSent, Rejected, StatusUpdate, TemplateMessage, Throttled, Transient
+from plugin.connector import (
+    Ambiguous,
+    Blocked,
+    NotSent,
+    Outbound,
+    Rejected,
+    SendResult,
+    StatusUpdate,
+    TemplateMessage,
+    Throttled,
+    Transient,
+)
 from plugin.dispatch.loop import LEASE, Dispatcher
 from plugin.domain.delivery import DeliveryState
+from plugin.domain.template import Template
 from plugin.domain.token import ButtonToken
 from plugin.settings import Settings
 from plugin.store import Store
-from plugin.testing.scenario import KEY, Scenario
+from plugin.testing.scenario import KEY, SENDER, TEMPLATES, Scenario
 from plugin.usecases.dispatch import Settlement
 from plugin.usecases.report import report
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugin.dispatch.loop.HOUSEKEEPING", 0.05)
+    monkeypatch.setattr("plugin.usecases.dispatch.RETRY_SECONDS", 0.05)
+
+
+class Loopback(LoopbackConnector):
+    """Counts attempts, and may take its time."""
+
+    def __init__(self, latency: float = 0.0) -> None:
+        super().__init__(SENDER, "a secret", [Template.from_meta(raw) for raw in TEMPLATES])
+        self.latency = latency
+        self.attempts = 0
+
+    async def send(self, message: Outbound) -> SendResult:
+        self.attempts += 1
+        await asyncio.sleep(self.latency)
+        return await super().send(message)
+
+    @property
+    def messages(self) -> list[Outbound]:
+        return [message for message, _ in self.sent]
 
 
 def services(store: Store, **changes: object) -> Services:
@@ -28,7 +64,7 @@ def services(store: Store, **changes: object) -> Services:
 
 
 @asynccontextmanager
-async def dispatching(store: Store, connector: LoopbackConnector, **changes: object) -> AsyncIterator[None]:
+async def dispatching(store: Store, connector: Loopback, **changes: object) -> AsyncIterator[None]:
     stop = asyncio.Event()
     task = asyncio.create_task(Dispatcher(services(store, **changes), {"whatsapp": connector}).run(stop))
     try:
@@ -54,12 +90,12 @@ def states(scenario: Scenario, broadcast: str) -> dict[str, int]:
 async def test_a_broadcast_is_sent_with_its_values_tokens_and_correlation_and_finishes(scenario: Scenario) -> None:
     numbers = [scenario.number() for _ in range(40)]
     broadcast = scenario.launch(numbers)
-    connector = LoopbackConnector()
+    connector = Loopback()
     async with dispatching(scenario.store, connector):
         await until(lambda: report(scenario.store, scenario.operator, broadcast).state == "finished")
     assert states(scenario, broadcast) == {"sent": 40}
-    assert sorted(m.address for m in connector.sent) == sorted(numbers)
-    first = next(m for m in connector.sent if m.address == numbers[0])
+    assert sorted(m.address for m in connector.messages) == sorted(numbers)
+    first = next(m for m in connector.messages if m.address == numbers[0])
     assert isinstance(first.content, TemplateMessage)
     assert first.content.body == {"1": "Pessoa 1"}
     token = ButtonToken.read(first.content.payloads[0], KEY)
@@ -82,7 +118,7 @@ async def test_each_refusal_has_its_own_end(
     scenario: Scenario, error: Exception, end: dict[str, int], sends: int
 ) -> None:
     broadcast = scenario.launch([scenario.number()])
-    connector = LoopbackConnector()
+    connector = Loopback()
     connector.fail_next(error)
     async with dispatching(scenario.store, connector):
         await until(lambda: report(scenario.store, scenario.operator, broadcast).state == "finished")
@@ -92,7 +128,7 @@ async def test_each_refusal_has_its_own_end(
 
 async def test_an_error_that_waiting_may_cure_is_tried_three_times(scenario: Scenario) -> None:
     broadcast = scenario.launch([scenario.number()])
-    connector = LoopbackConnector()
+    connector = Loopback()
     connector.fail_next(*[Transient("try again", "131000")] * 3)
     async with dispatching(scenario.store, connector):
         await until(lambda: connector.attempts == 3)
@@ -102,7 +138,7 @@ async def test_an_error_that_waiting_may_cure_is_tried_three_times(scenario: Sce
 
 async def test_an_error_that_concerns_everybody_pauses_the_broadcast_with_its_reason(scenario: Scenario) -> None:
     broadcast = scenario.launch([scenario.number() for _ in range(30)])
-    connector = LoopbackConnector()
+    connector = Loopback()
     connector.fail_next(*[Blocked("token expired", "190")] * 30)
     async with dispatching(scenario.store, connector, window=2):
         await until(lambda: report(scenario.store, scenario.operator, broadcast).state == "paused")
@@ -113,15 +149,13 @@ async def test_an_error_that_concerns_everybody_pauses_the_broadcast_with_its_re
 
 async def test_what_a_dead_dispatcher_left_open_becomes_unknown_and_its_status_settles_it(scenario: Scenario) -> None:
     broadcast = scenario.launch([scenario.number() for _ in range(3)])
-    epoch = scenario.store.take_lease(LEASE, "the dead one", -1)  # its lease has run out already
-    assert epoch is None
-    with scenario.store.write() as connection:
-        connection.exec_driver_sql("UPDATE lease SET expires_at = expires_at + 3600000000")
-    claimed = scenario.store.claim_deliveries(broadcast, 2, LEASE, 1)
+    epoch = scenario.store.take_lease(LEASE, "the dead one", 60)
+    assert epoch is not None
+    claimed = scenario.store.claim_deliveries(broadcast, 2, LEASE, epoch)
     assert len(claimed) == 2
     with scenario.store.write() as connection:
         connection.exec_driver_sql("UPDATE lease SET expires_at = 0")
-    connector = LoopbackConnector()
+    connector = Loopback()
     async with dispatching(scenario.store, connector):
         await until(lambda: states(scenario, broadcast) == {"unknown": 2, "sent": 1})
     assert connector.attempts == 1  # nothing was resent blindly
@@ -189,17 +223,17 @@ async def test_an_agents_answer_goes_out_before_bulk_and_in_order(scenario: Scen
     for text in ("um", "dois", "três"):
         answer_case(scenario.store, scenario.ana, case_id, text=text)
     scenario.launch([scenario.number() for _ in range(200)])
-    connector = LoopbackConnector()
+    connector = Loopback()
     async with dispatching(scenario.store, connector):
-        await until(lambda: [getattr(m.content, "text", None) for m in connector.sent].count("três") == 1)
-    texts = [m.content.text for m in connector.sent if m.address == number]  # type: ignore[union-attr]
+        await until(lambda: [getattr(m.content, "text", None) for m in connector.messages].count("três") == 1)
+    texts = [m.content.text for m in connector.messages if m.address == number]  # type: ignore[union-attr]
     assert texts[1:] == ["um", "dois", "três"]
     assert len(connector.sent) < 150, "bulk went first"
 
 
 async def test_a_stop_drains_and_leaves_nothing_open(scenario: Scenario) -> None:
     broadcast = scenario.launch([scenario.number() for _ in range(300)])
-    connector = LoopbackConnector(latency=0.2)
+    connector = Loopback(latency=0.2)
     async with dispatching(scenario.store, connector, window=16):
         await until(lambda: connector.attempts >= 32)
     left = states(scenario, broadcast)

@@ -18,7 +18,6 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from sqlalchemy import delete, insert
 
 from plugin.domain.access import BROADCAST, Principal
 from plugin.domain.template import Template
-from plugin.domain.upload import Limits
+from plugin.domain.upload import Limits, Upload
 from plugin.store import Store
 from plugin.store.database import new_id
 from plugin.store.tables import app_user, upload_row
@@ -65,13 +64,8 @@ def _bare(store: Store, path: Path, upload_id: str) -> int:
         reader = csv.reader(file)
         next(reader)
         while batch := list(itertools.islice(reader, 10_000)):
-            rows = [
-                (upload_id, n, n + 1, cells[0], cells[0], cells[1], None, "accepted", "")
-                for n, cells in enumerate(batch, total + 1)
-            ]
-            columns = ("upload_id", "row", "line", "address", "canonical", "variables", "redirect", "state", "reason")
-            with store.write() as connection:
-                store._bulk(connection, columns, rows)
+            rows = [(n, n + 1, cells[0], cells[0], cells[1], None) for n, cells in enumerate(batch, total + 1)]
+            store.add_upload_rows(upload_id, rows, ())
             total += len(batch)
     return total
 
@@ -115,13 +109,31 @@ def _operator(store: Store) -> tuple[Principal, str, str]:
     return principal, operation, store.templates("benchmark")[0].id
 
 
-def _databases(url: str | None, folder: Path) -> Iterator[Store]:
-    """One store per measurement, so that neither finds the other's pages in the way."""
-    for name in ("bare", "intake"):
-        store = Store(url or f"sqlite:///{folder / name}.db")
-        store.migrate()
-        yield store
-        store.close()
+def _measure(kind: str, url: str, path: Path, rows: int) -> tuple[dict[str, Any], Upload | None]:
+    """Store the file at `path` once, as `kind` does it."""
+    store = Store(url)
+    store.migrate()
+    principal, operation, template = _operator(store)
+    values: dict[str, Any] = {
+        "operation_id": operation, "template_id": template, "filename": path.name, "sha256": "0" * 64,
+    }  # fmt: skip
+    upload: Upload | None = None
+    with _Peak() as peak:
+        begin = time.perf_counter()
+        if kind == "bare":
+            upload_id = store.begin_upload(user_id=principal.user_id, **values)
+            assert _bare(store, path, upload_id) == rows
+        else:
+            upload = take_upload(store, principal, path=path, limits=Limits(bytes=2**40, rows=2**40), **values)
+            upload_id = upload.id
+        seconds = time.perf_counter() - begin
+    with store.write() as connection:
+        connection.execute(delete(upload_row).where(upload_row.c.upload_id == upload_id))
+    store.close()
+    return {
+        f"{kind}_rows_per_second": round(rows / seconds),
+        f"{kind}_peak_mib_above_idle": round(peak.mib, 1),
+    }, upload
 
 
 def main() -> None:
@@ -135,30 +147,14 @@ def main() -> None:
         path = Path(folder) / "contacts.csv"
         _write(path, options.rows, options.seed)
         result["megabytes"] = round(path.stat().st_size / 1e6, 1)
-        bare, intake = _databases(options.database, Path(folder)), None
-        for store, kind in zip(bare, ("bare", "intake"), strict=True):
-            principal, operation, template = _operator(store)
-            values: dict[str, Any] = {
-                "operation_id": operation, "template_id": template, "filename": path.name, "sha256": "0" * 64,
-            }  # fmt: skip
-            with _Peak() as peak:
-                begin = time.perf_counter()
-                if kind == "bare":
-                    upload_id = store.begin_upload(user_id=principal.user_id, **values)
-                    assert _bare(store, path, upload_id) == options.rows
-                else:
-                    limits = Limits(bytes=2**40, rows=2**40)
-                    intake = take_upload(store, principal, path=path, limits=limits, **values)
-                seconds = time.perf_counter() - begin
-            result[f"{kind}_rows_per_second"] = round(options.rows / seconds)
-            result[f"{kind}_peak_mib_above_idle"] = round(peak.mib, 1)
-            if kind == "bare" and options.database:
-                with store.write() as connection:
-                    connection.execute(delete(upload_row).where(upload_row.c.upload_id == upload_id))
-    assert intake is not None
-    assert intake.rows == options.rows == intake.accepted + intake.rejected + sum(intake.skipped.values())
+        for kind in ("bare", "intake"):
+            # A file of its own on SQLite, so that neither finds the other's pages in the way.
+            measured, upload = _measure(kind, options.database or f"sqlite:///{folder}/{kind}.db", path, options.rows)
+            result.update(measured)
+    assert upload is not None
+    assert upload.rows == options.rows == upload.accepted + upload.rejected + sum(upload.skipped.values())
     result["ratio"] = round(result["intake_rows_per_second"] / result["bare_rows_per_second"], 2)
-    result.update(accepted=intake.accepted, rejected=intake.rejected, skipped=dict(intake.skipped))
+    result.update(accepted=upload.accepted, rejected=upload.rejected, skipped=dict(upload.skipped))
     print(json.dumps(result, indent=2))
 
 

@@ -68,8 +68,6 @@ _PREFIX = f"+{_COUNTRY_CODE}"
 #: Anatel's area codes (DDD), as the installed metadata has them.
 AREA_CODES: frozenset[str] = frozenset(f"{n}" for n in range(11, 100) if re.fullmatch(_MOBILE, f"{n}961234567"))
 
-#: What people put between digits without meaning anything by it. (A dot may be a decimal point: not here.)
-_SEPARATORS = str.maketrans("", "", " ()-\u00a0")
 # Lengths tell the prefixes apart: a national number has 10 or 11 digits, so "55…" of 10 or 11 digits is area code 55.
 # ASCII: digits of other scripts fall through to the library, which converts them.
 _FAST = re.compile(f"(?:\\+?{_COUNTRY_CODE}|0)?({_MOBILE}|{_FIXED})", re.ASCII).fullmatch
@@ -120,7 +118,10 @@ def is_address(cell: str) -> bool:
 
 def fast(cell: str) -> str | None:
     """`cell` as E.164 when it is one of the common Brazilian forms, else None: then `thorough` decides."""
-    match = _FAST(cell.translate(_SEPARATORS))
+    # What people put between digits without meaning anything by it; a dot may be a decimal point. (Five `replace`
+    # take half the time of one `translate`.)
+    digits = cell.replace(" ", "").replace("-", "").replace("(", "").replace(")", "").replace("\u00a0", "")
+    match = _FAST(digits)
     return _PREFIX + match[1] if match else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -48,7 +48,13 @@ class CellError:
     code: str
 
     def to_dict(self) -> dict[str, str]:
-        return asdict(self)
+        return {
+            "column": self.column,
+            "value": self.value,
+            "reason": self.reason,
+            "remedy": self.remedy,
+            "code": self.code,
+        }
 
 
 @dataclass(frozen=True)

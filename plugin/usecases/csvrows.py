@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Union
 
 import orjson
@@ -33,7 +34,9 @@ _NO_REDIRECT: tuple[None, tuple[CellError, ...]] = (None, ())
 #: A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV injection"); NUL and full-width forms too.
 _FORMULA = frozenset("=+-@\t\r\0＝＋－＠")
 #: Invisible marks that turn the direction of text, with which one name can be made to look like another.
-_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+_BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
+#: Control characters become spaces, direction marks nothing.
+_UNWANTED = {**dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], " "), **dict.fromkeys(map(ord, _BIDI))}
 
 
 def guard(cell: str) -> str:
@@ -47,8 +50,27 @@ def clean(value: str) -> str:
     value = value.strip()
     if value[:1] == "'" and value[1:].lstrip()[:1] in _FORMULA:
         value = value[1:]
-    plain = "".join(" " if unicodedata.category(c) == "Cc" else c for c in value if c not in _BIDI)
-    return unicodedata.normalize("NFC", " ".join(plain.split()))
+    return unicodedata.normalize("NFC", " ".join(value.translate(_UNWANTED).split()))
+
+
+def _is_clean(values: Sequence[str], together: str) -> bool:
+    """Whether `clean` would do no more than `str.strip` to `values`, and they need no escaping in JSON.
+
+    `together` is all of them joined: a few scans of one text instead of many of several.
+    """
+    return (
+        together.isprintable()
+        and not ("  " in together or '"' in together or "\\" in together)
+        and (together.isascii() or unicodedata.is_normalized("NFC", together))
+        and not ("'" in together and any(value.lstrip()[:1] == "'" for value in values))
+    )
+
+
+def _picker(columns: Sequence[int]) -> Callable[[Sequence[str]], tuple[str, ...]]:
+    """A function that takes `columns` from a record."""
+    if len(columns) > 1:
+        return itemgetter(*columns)
+    return lambda cells: tuple([cells[index] for index in columns])
 
 
 @dataclass
@@ -75,31 +97,23 @@ class RowReader:
         """The records in batches of `size` rows, numbered from 1."""
         width = len(self.layout.headers)
         phone = self.layout.address
-        names = [name for name, _ in self.layout.variables]
-        columns = [index for _, index in self.layout.variables]
-        redirected = bool(self.layout.redirect)
+        pick = _picker([index for _, index in self.layout.variables])
+        # The JSON of the variables, for values that need no escaping.
+        shape = "{" + ",".join(f'"{name}":"%s"' for name, _ in self.layout.variables) + "}"
         room = self._room // self._most
-        dumps = orjson.dumps
         accepted: list[AcceptedRow] = []
         others: list[OtherRow] = []
         for number, (line, cells) in enumerate(records, 1):
             row: AcceptedRow | None = None
-            address = fast(cells[phone]) if len(cells) == width else None
-            if address is not None:
-                values = []
-                length = 0
-                for index in columns:
-                    value = cells[index].strip()
-                    if not (value.isascii() and value.isprintable()) or "  " in value or value[:1] == "'":
-                        value = clean(value)
-                    if not value:
-                        break
-                    length += len(value)
-                    values.append(value)
-                else:
-                    redirect, wrong = self._redirect(cells) if redirected else _NO_REDIRECT
-                    if length <= room and not wrong:
-                        variables = dumps(dict(zip(names, values, strict=True))).decode()
+            if len(cells) == width:
+                address = fast(cells[phone])
+                values = pick(cells)
+                together = "".join(values)
+                if address is not None and len(together) <= room and _is_clean(values, together):
+                    values = tuple([value.strip() for value in values])
+                    redirect, wrong = self._redirect(cells) if self.layout.redirect else _NO_REDIRECT
+                    if all(values) and not wrong:
+                        variables = shape % values
                         # Only Brazilian numbers of 13 characters have another canonical form.
                         twin = canonical(address) if len(address) == 13 else address
                         row = (number, line, address, twin, variables, redirect)

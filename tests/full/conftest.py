@@ -193,9 +193,23 @@ class World:
                 names.append(str(event["name"]) if kind == "action" else kind)
         return names
 
+    def told(self, number: str) -> None:
+        """Wait until the tracker knows that the person's human stretches are over."""
+        contact = self.contact_id(number)
+        until(
+            lambda: not [c for c in self.store.cases_to_tell(100) if c["contact_id"] == contact],
+            f"the bot is told about {number}",
+        )
+
     @property
     def rasa_database(self) -> Path:
         return self.stack.state.directory / "rasa.db"
+
+
+@pytest.fixture(scope="session")
+def make_world() -> Callable[[Stack], World]:
+    """For tests that start a stack of their own."""
+    return World
 
 
 @pytest.fixture(scope="session")

@@ -68,12 +68,8 @@ def test_none_without_talk_button_starts_the_bot_over_with_the_reply_as_first_tu
     heard = world.heard(number)
     assert [GREETING in heard[0], "Não há queda geral" in heard[1], len(heard)] == [True, True, 2]
     names = world.shape(number)
-    assert names[names.index("restart") :][:4] == [
-        "restart",
-        "action_session_start",
-        "session_started",
-        "action_listen",
-    ]
+    began = names.index("restart")
+    assert names[began : began + 4] == ["restart", "action_session_start", "session_started", "action_listen"]
     assert names[-1] == "action_listen"
 
 

@@ -13,7 +13,7 @@ MAX_INTERACTIVE_TEXT = 1024
 MAX_BUTTONS = 3
 MAX_BUTTON_TITLE = 20
 
-_E164 = re.compile(r"\+[1-9]\d{6,14}")
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _LINE_BREAK = re.compile(r" *[^\S ]\s*")
 _LONG_GAP = re.compile(r" {5,}")
 

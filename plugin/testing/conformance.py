@@ -166,7 +166,19 @@ class ConnectorConformance:
         assert status.status in ("sent", "delivered", "read", "failed")
         assert status.at.utcoffset() == datetime.timedelta(0)
 
-    @pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{}", b'"text"', b"\xff\xfe", b"{", b"[" * 100_000])
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param(b"", id="nothing"),
+            pytest.param(b"null", id="null"),
+            pytest.param(b"[]", id="list"),
+            pytest.param(b"{}", id="object"),
+            pytest.param(b'"text"', id="text"),
+            pytest.param(b"\xff\xfe", id="not UTF-8"),
+            pytest.param(b"{", id="torn"),
+            pytest.param(b"[" * 100_000, id="deep"),
+        ],
+    )
     async def test_what_is_not_the_providers_envelope_is_invalid(self, subject: Subject, body: bytes) -> None:
         with pytest.raises(Invalid):
             subject.connector.parse(body)

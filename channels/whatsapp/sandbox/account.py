@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class Account:
             waba_id=waba_id,
             app_secret=app_secret,
             metadata={"display_phone_number": self.display_number, "phone_number_id": phone_number_id},
-            now=self.now,
+            now=clock,
             on_left=self._webhooks_left,
             on_settled=self._webhooks_settled,
         )
@@ -244,6 +245,8 @@ class Account:
 
     # ------------------------------------------------------------------ webhooks
     def _queue(self, item: Item) -> None:
+        # Waiting goes by the real clock: moving the sandbox's clock back must not hold anything up.
+        item = replace(item, due=item.due - self.config.clock_offset_s)
         if self._pending is not None:
             self._pending[item.key] = item
         else:
@@ -286,17 +289,17 @@ class Account:
         # After the last status at the latest: who answers has read.
         wait = max(delays.answer * (0.5 + people.share("answer", message.id)), delays.read * 1.5)
         self._answers[message.id] = (phone, answer)
-        heapq.heappush(self._answers_due, (message.at + wait / 1000, message.id))
+        heapq.heappush(self._answers_due, (message.at - self.config.clock_offset_s + wait / 1000, message.id))
         self._answer_due.set()
 
     async def _answer(self) -> None:
         while True:
-            while self._answers_due and self._answers_due[0][0] <= self.now():
+            while self._answers_due and self._answers_due[0][0] <= self._clock():
                 _due, message_id = heapq.heappop(self._answers_due)
                 if message_id in self._answers:
                     self._give(message_id, *self._answers[message_id])
             self._answer_due.clear()
-            wait = max(0.0, self._answers_due[0][0] - self.now()) if self._answers_due else None
+            wait = max(0.0, self._answers_due[0][0] - self._clock()) if self._answers_due else None
             try:
                 await asyncio.wait_for(self._answer_due.wait(), wait)
             except asyncio.TimeoutError:

@@ -9,6 +9,7 @@ import secrets
 import socket
 import struct
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 from aiohttp import web
@@ -104,7 +105,8 @@ class Graph:
         end = start + len(page)
         paging: dict[str, Any] = {"cursors": {"before": str(start), "after": str(end)}}
         if end < len(found):
-            paging["next"] = str(request.url.update_query(after=str(end)))
+            following = urlencode({**query, "after": str(end)})
+            paging["next"] = f"http://{request.host}{request.path}?{following}"
         data = [{key: value for key, value in one.items() if len(wanted) == 1 or key in wanted} for one in page]
         return _json({"data": data, **({"paging": paging} if data else {})})
 

@@ -63,8 +63,9 @@ class Outbox:
     Args:
         url: where to, asked before each attempt; None: nobody listens, items count as acknowledged.
         metadata: Meta's ``metadata`` object of our number.
+        now: the clock that `Item.due` goes by.
         on_left: called when items are due, before the first attempt.
-        on_acked: called with the items of an acknowledged POST, and with those given up (`acked` False).
+        on_settled: called with the items of an acknowledged POST, and with those given up (False).
     """
 
     def __init__(

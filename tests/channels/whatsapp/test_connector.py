@@ -32,8 +32,7 @@ from plugin.connector import (
 )
 from plugin.errors import ConfigurationError, SignatureError
 from plugin.testing.conformance import ConnectorConformance, Subject
-
-from .conftest import BILL, CREDENTIALS, SENDER, Receiver, Sandbox, bill, until
+from plugin.testing.sandbox import BILL, CREDENTIALS, SENDER, Receiver, Sandbox, bill, until
 
 ACCEPTED = {"messaging_product": "whatsapp", "contacts": [], "messages": [{"id": "wamid.1"}]}
 

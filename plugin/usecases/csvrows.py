@@ -48,8 +48,10 @@ def clean(value: str) -> str:
     """A value as the provider takes it: no line breaks, tabs or runs of spaces (Meta refuses them), no marks that
     turn the direction of text, accents composed, and without the guard of an exported cell."""
     value = value.strip()
-    if value[:1] == "'" and (value == "'" or value[1:].lstrip("\ufeff ")[:1] in _FORMULA):
-        value = value[1:]
+    if value[:1] == "'":
+        guarded = value[1:].lstrip("\ufeff ")
+        if not guarded or guarded[0] in _FORMULA:
+            value = guarded
     return unicodedata.normalize("NFC", " ".join(value.translate(_UNWANTED).split()))
 
 

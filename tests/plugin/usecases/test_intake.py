@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import itertools
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -17,58 +14,16 @@ from sqlalchemy import insert
 
 from plugin.domain.access import Principal
 from plugin.domain.redirect import Redirect, RedirectKind
-from plugin.domain.template import Template
 from plugin.domain.upload import Limits, RowState, Upload, UploadRow, UploadState
 from plugin.errors import Forbidden, NotFound, UnreadableFile
 from plugin.store.tables import opt_out
 from plugin.testing.scenario import Scenario
-from plugin.usecases.intake import rejected_csv, take_upload
-
-_BODIES = {
-    "bill": ("POSITIONAL", "Olá {{1}}, sua fatura de {{2}} vence em {{3}}."),
-    "offer_named": ("NAMED", "Oi {{nome}}, o plano {{plano_novo}} sai por {{preco}}."),
-    "plain": ("POSITIONAL", "Aviso sem variáveis."),
-    "reason_named": ("NAMED", "{{motivo}}"),
-}
+from plugin.usecases.intake import rejected_csv
 
 Take = Callable[..., Upload]
 
 #: For what happens before the first row is stored: one kind of database says it all.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-@pytest.fixture
-def take(scenario: Scenario, tmp_path: Path) -> Take:
-    """Upload these bytes for a template and return what was made of them."""
-    scenario.store.upsert_templates(
-        "test",
-        [
-            Template.from_meta(
-                {
-                    "id": name, "name": name, "language": "pt_BR", "status": "APPROVED", "category": "UTILITY",
-                    "parameter_format": form, "components": [{"type": "BODY", "text": body}],
-                }
-            )
-            for name, (form, body) in _BODIES.items()
-        ],
-    )  # fmt: skip
-    ids = {one.name: one.id for one in scenario.store.templates("test")}
-
-    def run(content: bytes | str, template: str = "bill", **more: Any) -> Upload:
-        data = content.encode() if isinstance(content, str) else content
-        path = tmp_path / "upload.csv"
-        path.write_bytes(data)
-        values: dict[str, Any] = {
-            "operation_id": scenario.operation,
-            "template_id": ids[template],
-            "filename": "contatos.csv",
-            "path": path,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            **more,
-        }
-        return take_upload(scenario.store, values.pop("principal", scenario.operator), **values)
-
-    return run
 
 
 def _rows(scenario: Scenario, upload: Upload, state: RowState | None = None) -> list[UploadRow]:
@@ -361,48 +316,6 @@ def test_a_redirect_that_leads_nowhere_is_a_cell_error(
     upload = take(f"phone;redirect;queue;agent\n31998765401;{cells}\n", "plain")
     (error,) = _rows(scenario, upload)[0].errors
     assert (error.code, error.column) == (code, column)
-
-
-# ------------------------------------------------------------------------------------- rejected rows, back and forth
-def test_rejected_rows_can_be_corrected_and_sent_again_until_none_is_left(scenario: Scenario, take: Take) -> None:
-    upload = take(
-        'Telefone,Nome,Valor,Data,Obs\n31998765432,,"R$ 1,00",2,=2+2\n99876-5432,Ana,1,2,\n+14155552671,,1,2,\n'
-        "11987654321,Bia,1,2,\n"
-    )
-    back = b"".join(rejected_csv(scenario.store, scenario.operator, upload.id))
-    assert back.startswith(b"\xef\xbb\xbf")
-    lines = list(csv.reader(io.StringIO(back.decode("utf-8-sig")), delimiter=";"))
-    assert lines[0] == ["Telefone", "Nome", "Valor", "Data", "Obs", "motivo"]
-    assert lines[1][:5] == ["(31) 99876-5432", "", "R$ 1,00", "2", "'=2+2"]
-    assert [line[5] != "" for line in lines[1:]] == [True, True, True]
-    # Sent back untouched, the same rows are refused again, for the same reasons.
-    again = take(back)
-    assert (again.accepted, again.rejected) == (0, 3)
-    assert b"".join(rejected_csv(scenario.store, scenario.operator, again.id)) == back
-    # Corrected, they pass, and what the spreadsheet's guard covered arrives as it was.
-    lines[1][1], lines[2][0], lines[3][1] = "'-João", "31 99876-5433", "Jo"
-    buffer = io.StringIO()
-    csv.writer(buffer, delimiter=";").writerows(lines)
-    fixed = take(buffer.getvalue().encode("cp1252"))
-    assert (fixed.accepted, fixed.rejected) == (3, 0)
-    rows = _rows(scenario, fixed)
-    assert [r.address for r in rows] == ["+5531998765432", "+5531998765433", "+14155552671"]
-    assert rows[0].variables["1"] == "-João"
-
-
-@on_sqlite
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", " =", "＝", "＠"])
-def test_no_cell_of_the_rejected_rows_can_start_a_formula(scenario: Scenario, take: Take, start: str) -> None:
-    upload = take(f'telefone;a;b;{start}x\n9;"{start}cmd|calc";1;"{start}1"\n')
-    content = b"".join(rejected_csv(scenario.store, scenario.operator, upload.id)).decode("utf-8-sig")
-    for cells in csv.reader(io.StringIO(content), delimiter=";"):
-        assert not any(cell.lstrip(" \ufeff")[:1] in set("=+-@\t\r＝＋－＠") for cell in cells if cell)
-
-
-def test_many_rejected_rows_come_back_in_order(scenario: Scenario, take: Take) -> None:
-    upload = take("telefone\n" + "".join(f"{i}\n" for i in range(2500)), "plain")
-    content = b"".join(rejected_csv(scenario.store, scenario.operator, upload.id)).decode("utf-8-sig")
-    assert [line[0] for line in csv.reader(io.StringIO(content), delimiter=";")][1:] == [str(i) for i in range(2500)]
 
 
 # ------------------------------------------------------------------------------------- who may

@@ -37,7 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    top = argparse.ArgumentParser(prog="vamos", description="Active outreach for Rasa bots.")
+    top = argparse.ArgumentParser(
+        prog="vamos",
+        description="Active outreach for Rasa bots.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28),
+    )
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -108,6 +112,7 @@ def parser() -> argparse.ArgumentParser:
     )
 
     _user_commands(commands.add_parser("user", help="people who may use the desk"))
+    _operation_commands(commands.add_parser("operation", help="operations, their queues and templates"))
     return top
 
 
@@ -143,6 +148,23 @@ def _user_commands(user: argparse.ArgumentParser) -> None:
     link.add_argument("login")
     link.set_defaults(command="user:link")
     for command in (add, link):
+        _state_option(command, "the state directory of `vamos run` (default: ./vamos.yml when it is there, else var)")
+
+
+def _operation_commands(operation: argparse.ArgumentParser) -> None:
+    commands = operation.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add = commands.add_parser("add", help="create an operation, or add queues and agents to one")
+    add.add_argument("name")
+    add.add_argument("--number", metavar="ID", help="the provider's id of the sending number (default: the only one)")
+    add.add_argument("--queue", action="append", default=[], metavar="NAME", help="may be repeated")
+    add.add_argument("--push", metavar="NAME", help="the queue for replies without a redirect of their own")
+    add.add_argument("--agent", action="append", default=[], metavar="LOGIN", help="member of these queues; repeatable")
+    add.set_defaults(command="operation:add")
+    shown = commands.add_parser("list", help="operations with their queues and agents")
+    shown.set_defaults(command="operation:show")
+    templates = commands.add_parser("templates", help="fetch the provider's templates and list them")
+    templates.set_defaults(command="operation:templates")
+    for command in (add, shown, templates):
         _state_option(command, "the state directory of `vamos run` (default: ./vamos.yml when it is there, else var)")
 
 

@@ -18,7 +18,7 @@ from plugin.usecases.access import create_user
 
 def add(options: argparse.Namespace) -> int:
     """Create a person; prints a link."""
-    services = _services(options.state)
+    services = open_configured(options.state)
     try:
         grants = [_grant(services, text) for text in options.grant]
         create_user(services.store, options.login, options.name, grants)
@@ -29,7 +29,7 @@ def add(options: argparse.Namespace) -> int:
 
 def link(options: argparse.Namespace) -> int:
     """Print a link for somebody who exists."""
-    services = _services(options.state)
+    services = open_configured(options.state)
     try:
         return _print_link(services, options.login)
     finally:
@@ -42,7 +42,8 @@ def _print_link(services: Services, login: str) -> int:
     return 0
 
 
-def _services(state: Path | None) -> Services:
+def open_configured(state: Path | None) -> Services:
+    """The services of a state directory, or of ./vamos.yml (or $VAMOS_CONFIG)."""
     file = (state or default_state()) / "vamos.yml"
     configured = "VAMOS_CONFIG" in os.environ or Path("vamos.yml").exists()
     use_state = state is not None or (file.exists() and not configured)

@@ -115,7 +115,7 @@ def _quietly(call: Callable[..., _T], *args: Any) -> _T:
         return call(*args)
     except NotFound:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - raised again without what it says
         stack = "".join(traceback.format_tb(error.__traceback__))
         log.error("%s in %s:\n%s", type(error).__name__, call.__name__, stack)
         remedy = "; check it with `vamos doctor`" if isinstance(error, ConfigurationError) else ""

@@ -105,6 +105,7 @@ class Gate:
         self._poll_seconds = poll_seconds
         self._lease_seconds = lease_seconds
         self._work: dict[str, asyncio.Task[None]] = {}
+        self._telling: dict[str, asyncio.Task[None]] = {}
         self._awake = asyncio.Event()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -125,9 +126,10 @@ class Gate:
         self._awake.set()
         if self._tasks:
             await self._tasks[0]
-        if self._work:
-            await asyncio.wait(self._work.values(), timeout=DRAIN_SECONDS)
-        rest = [*self._work.values(), *self._tasks]
+        rest = [*self._work.values(), *self._telling.values()]
+        if rest:
+            await asyncio.wait(rest, timeout=DRAIN_SECONDS)
+        rest += self._tasks
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
@@ -142,7 +144,8 @@ class Gate:
                 # Without a model nothing is taken: the sweeper redirects, what only the bot can answer waits for it.
                 if self._bot.ready():
                     await self._take()
-                    await self._tell()
+                    for case in await self._in_thread(self._store.cases_to_tell, self._concurrency):
+                        self._tell(case)
                 pause = self._poll_seconds
             except Exception:
                 log.exception("The gate could not look at the store; trying again in %g s", pause)
@@ -176,6 +179,7 @@ class Gate:
             if route.kind == "interaction":
                 await self._interaction(route)
             elif route.kind == "bot":
+                await self._human_first(route.contact_id)
                 await self._bot.turn(_turn(route))
             if route.kind != "done":
                 await self._in_thread(receive.finish, self._store, inbound_id)
@@ -212,17 +216,30 @@ class Gate:
         elif result.bot_reply:
             await self._bot.turn(turn)
 
-    async def _tell(self) -> None:
-        """Tell the bot about human stretches that are over."""
-        for case in await self._in_thread(self._store.cases_to_tell, self._concurrency):
+    # ------------------------------------------------------------------ human stretches that are over
+    async def _human_first(self, contact_id: str) -> None:
+        """What a human said comes before what the bot says next, also in the tracker."""
+        over = await self._in_thread(self._store.cases_to_tell, 1000)
+        mine = [self._tell(case) for case in over if case["contact_id"] == contact_id]
+        if mine:
+            await asyncio.wait(mine)
+
+    def _tell(self, case: dict[str, str]) -> asyncio.Task[None]:
+        """Tell the bot about one case, once at a time. In a task: the conversation may be busy for long."""
+        case_id = case["id"]
+        if case_id not in self._telling:
+            task = self._telling[case_id] = asyncio.create_task(self._tell_case(case))
+            task.add_done_callback(lambda _: self._telling.pop(case_id, None))
+        return self._telling[case_id]
+
+    async def _tell_case(self, case: dict[str, str]) -> None:
+        try:
             said = await self._in_thread(self._said, case["contact_id"], case["id"])
             menu = case["returned"] == Returned.MENU.value
-            try:
-                await self._bot.human_done(case["contact_id"], case["channel"], case["id"], said, menu=menu)
-            except Exception:
-                log.exception("The bot could not be told that case %s is over; trying again", case["id"])
-                continue
+            await self._bot.human_done(case["contact_id"], case["channel"], case["id"], said, menu=menu)
             await self._in_thread(self._store.case_told, case["id"])
+        except Exception:
+            log.exception("The bot could not be told that case %s is over; trying again", case["id"])
 
     def _said(self, contact_id: str, case_id: str) -> list[Said]:
         return [

@@ -67,7 +67,9 @@ def test_it_reads_what_it_was_not_trained_on(agent: Any) -> None:
     assert len(wrong) <= 1, wrong
 
 
-@pytest.mark.parametrize("text", ["quanto custa um avião", "asdfgh", "receita de bolo de cenoura", "quem descobriu o Brasil?"])
+@pytest.mark.parametrize(
+    "text", ["quanto custa um avião", "asdfgh", "receita de bolo de cenoura", "quem descobriu o Brasil?"]
+)
 def test_what_it_does_not_know_is_no_guess(agent: Any, text: str) -> None:
     ((_, read),) = understood(agent, {text: ""}).values()
     assert read in ("nlu_fallback", "out_of_scope")

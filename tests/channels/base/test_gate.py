@@ -326,3 +326,28 @@ async def test_the_bot_is_told_once_what_was_said_while_a_human_had_the_contact(
     assert (case_id, menu) == (case.id, returned is Returned.MENU)
     assert ("contact", "minha fatura") in [(one.author, one.text) for one in said]
     assert ("agent", "Já resolvi") in [(one.author, one.text) for one in said]
+
+
+async def test_the_bot_hears_of_the_human_before_the_next_message(scenario: Scenario) -> None:
+    """Also when the contact writes at the very moment the case is closed."""
+    number = scenario.number()
+    scenario.send_all(scenario.launch([number], "with_talk_button"))
+    bot = Recorder()
+    one = stored(scenario, number, "oi")
+    async with running(scenario, bot):
+        await done(scenario, one)
+    (case,) = list_cases(scenario.store, scenario.operator)
+    close_case(scenario.store, scenario.operator, case.id, version=case.version, returned="menu")
+    two = stored(scenario, number, "e agora?")
+    order: list[str] = []
+    bot.human_done = lambda *a, **k: _note(order, "human")  # type: ignore[method-assign]
+    bot.turn = lambda turn: _note(order, "bot")  # type: ignore[method-assign]
+    async with running(scenario, bot):
+        await done(scenario, two)
+    assert order == ["human", "bot"]
+
+
+async def _note(order: list[str], what: str) -> None:
+    if what == "human":
+        await asyncio.sleep(0.3)
+    order.append(what)

@@ -37,13 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    top = argparse.ArgumentParser(
-        prog="vamos",
-        description="Active outreach for Rasa bots.",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28),
-    )
+    top = argparse.ArgumentParser(prog="vamos", description="Active outreach for Rasa bots.")
     top.add_argument("--version", action="version", version=__version__)
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND [...]", required=True)
 
     run = _command(
         commands,

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from channels.whatsapp.sandbox import people
 from channels.whatsapp.sandbox.account import Account
-from channels.whatsapp.sandbox.chats import Message, Phone
+from channels.whatsapp.sandbox.chats import Message, Phone, Phones
 from channels.whatsapp.sandbox.config import ConfigError
 
 _STATIC = Path(__file__).with_name("static")
@@ -24,6 +24,7 @@ _POLICY = (
 #: Changes are gathered this long before they are told to a page.
 _GATHER = 0.15
 _KEEP_ALIVE = 15.0
+_NO_NUMBER = "the number must be international, like +5531999990001"
 
 
 class Control:
@@ -83,7 +84,11 @@ class Control:
         return _json({"total": len(self._account.phones), "items": items})
 
     async def _phone(self, request: web.Request) -> web.Response:
-        phone = self._known(request)
+        digits = _digits(request)
+        if digits is None:
+            raise _bad(_NO_NUMBER)
+        # Every number is somebody's, also before the first message.
+        phone = self._account.phones.find(digits) or Phones().of(digits)
         messages = [message.to_json() for message in phone.messages.values()]
         return _json({**phone.summary(), "messages": messages, "business": self._account.verified_name})
 
@@ -103,7 +108,7 @@ class Control:
             raise _bad("text must have 1 to 4096 characters")
         digits = _digits(request)
         if digits is None:
-            raise _bad("the number must be international, like +5531999990001")
+            raise _bad(_NO_NUMBER)
         phone = self._account.phones.of(digits)
         context = body.get("context")
         return _json({"message": self._account.say(phone, text, context=str(context) if context else None)}, 201)

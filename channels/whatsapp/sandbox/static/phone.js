@@ -172,13 +172,7 @@ function walkList(event) {
 async function loadChat() {
   const number = current;
   if (!number) return;
-  let fresh;
-  try {
-    fresh = await ask(phonePath(number));
-  } catch (error) {
-    if (error.status !== 404) throw error;
-    fresh = { number, name: pretty(number), messages: [], stopped: false, blank: true, unread: 0 };
-  }
+  const fresh = await ask(phonePath(number));
   if (number !== current) return;
   chat = fresh;
   if (chat.number !== number) {        // the address had another form of the same number
@@ -191,12 +185,12 @@ async function loadChat() {
 
 function showChat() {
   $("name").textContent = chat.name;
-  $("number").textContent = chat.blank ? "ainda sem mensagens" : pretty(chat.number);
-  $("avatar").textContent = chat.blank ? "+" : initials(chat.name);
+  $("number").textContent = pretty(chat.number);
+  $("avatar").textContent = initials(chat.name);
   $("avatar").className = `avatar ${hue(chat.number)}`;
   document.title = `${chat.name} · Celulares de teste`;
   const preference = $("preference");
-  preference.hidden = Boolean(chat.blank);
+  preference.hidden = !chat.messages.length;
   $("preference-text").textContent = chat.stopped ? "Ofertas bloqueadas" : "Bloquear ofertas";
   preference.title = chat.stopped ? "Voltar a receber ofertas desta empresa" : "Parar de receber ofertas desta empresa";
   preference.setAttribute("aria-pressed", String(chat.stopped));
@@ -206,6 +200,11 @@ function showChat() {
   const old = new Map([...wall.children].map((child) => [child.dataset.key, child]));
   const wanted = [];
   let day = "";
+  if (!chat.messages.length) {
+    const hint = make("div", "day", "Nenhuma mensagem ainda. Escreva a primeira.");
+    hint.dataset.key = "hint";
+    wanted.push(hint);
+  }
   for (const message of chat.messages) {
     const name = dayName(message.at);
     if (name !== day) {
@@ -373,8 +372,7 @@ function listen() {
   source.onmessage = (event) => {
     const { phones } = JSON.parse(event.data);
     soonList();
-    // a new chat has no id yet on this side: look whenever it is still blank
-    if (current && (!chat?.wa_id || phones.includes(chat.wa_id) || phones.length >= 500)) loadChat().catch(showLost);
+    if (current && (!chat || phones.includes(chat.wa_id) || phones.length >= 500)) loadChat().catch(showLost);
   };
   source.onerror = showLost;   // the browser connects again by itself
 }

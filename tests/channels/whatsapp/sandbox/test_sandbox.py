@@ -311,8 +311,8 @@ async def answered(sandbox: Sandbox, receiver: Receiver, seed: int, content: Tem
     sandbox.start(receiver.url)
     sandbox.configure(answers={"seed": seed, "mix": MIX}, delays_ms={"sent": 1, "delivered": 2, "read": 3, "answer": 4})
     connector = sandbox.connector()
-    for number in range(200):
-        await connector.send(bill(f"+55319{70_000_001 + 10 * number}", template=content))
+    numbers = [f"+55319{70_000_001 + 10 * number}" for number in range(200)]
+    await asyncio.gather(*(connector.send(bill(number, template=content)) for number in numbers))
     await until(sandbox.idle)
     events = [one for one in receiver.events(connector) if isinstance(one, InboundMessage)]
     assert len({one.address for one in events}) == len(events), "a phone answered twice"

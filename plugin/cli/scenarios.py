@@ -27,6 +27,9 @@ _VALUES: Mapping[str, Sequence[str]] = {
     "plano": ("Fibra 500", "Fibra 700", "Fibra 1 Giga"),
     "preco": ("R$ 119,90", "R$ 149,90"),
 }
+#: Numbers with a behaviour of their own in the sandbox: fails afterwards, is refused, hides its number, taps without
+#: context, never says that it has read.
+_ENDINGS = ("0026", "0126", "0077", "0033", "0088")
 #: What the positional placeholders of the sandbox's templates stand for.
 _HEADERS: Mapping[str, tuple[str, ...]] = {
     TALK: ("nome", "valor", "vencimento"),
@@ -83,13 +86,15 @@ def contacts(template: str, parameters: Sequence[str], count: int, generator: ra
 
 
 def _people(headers: Sequence[str], count: int, generator: random.Random) -> Iterator[list[str]]:
-    seen: set[int] = set()
+    endings = list(_ENDINGS[: count // 4])
+    seen: set[str] = set()
     while len(seen) < count:
-        area, number = generator.choice(_AREAS), generator.randint(9_6000_0000, 9_9999_9999)
-        if number in seen:
+        area, digits = generator.choice(_AREAS), str(generator.randint(9_6000_0000, 9_9999_9999))
+        if endings:
+            digits = digits[:5] + endings.pop()
+        if digits in seen:
             continue
-        seen.add(number)
-        digits = str(number)
+        seen.add(digits)
         telephone = generator.choice(
             (
                 f"+55 {area} {digits[:5]}-{digits[5:]}",

@@ -51,6 +51,8 @@ class Desk(Blueprint):
                 stream=endpoint.unsafe,
                 # Sanic would otherwise read a GET's body, up to 100 MB, before anything of ours.
                 ignore_body=not endpoint.unsafe,
+                # Given, or Sanic reads the source of every handler to guess one.
+                error_format="text",
             )
             route(self._guarded(endpoint))
         self.ctx.endpoints = tuple(endpoints)

@@ -15,7 +15,7 @@ from sanic.response import HTTPResponse
 
 from plugin.bootstrap import Services
 from plugin.domain.access import PERMISSIONS
-from plugin.errors import ConfigurationError, Invalid, Unauthenticated
+from plugin.errors import ConfigurationError, Invalid, TooManyAttempts, Unauthenticated
 from plugin.usecases.access import Session
 from plugin.web.schema import Schema
 
@@ -32,6 +32,10 @@ Handler = Callable[..., Awaitable[HTTPResponse | None]]
 
 #: Shape of every id that leaves the product.
 ID = re.compile(r"[0-9a-f]{32}")
+
+#: Logins in line of all people together, at some 40 ms each; whoever comes later is asked to come again.
+MAX_WAITING_LOGINS = 64
+_waiting_logins = 0
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,20 @@ class Call:
         return await asyncio.get_running_loop().run_in_executor(self.executor, partial(work, *arguments, **named))
 
     async def run_login(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
-        """The same in the two threads that hash passwords: a rush of logins slows logins only."""
-        return await asyncio.get_running_loop().run_in_executor(self.login_executor, partial(work, *arguments, **named))
+        """The same in the two threads that hash passwords: a rush of logins slows logins only.
+
+        Raises:
+            TooManyAttempts: the line is too long already.
+        """
+        global _waiting_logins
+        if _waiting_logins >= MAX_WAITING_LOGINS:
+            raise TooManyAttempts(2)
+        _waiting_logins += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self.login_executor, partial(work, *arguments, **named))
+        finally:
+            _waiting_logins -= 1
 
     def text(self, name: str, default: str | None = None) -> str | None:
         """A query parameter, None when missing or empty.

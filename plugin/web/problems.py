@@ -63,8 +63,10 @@ def status_of(error: VamosError) -> int:
 
 
 def problem_of(error: VamosError) -> HTTPResponse:
-    """One of our errors as an answer."""
+    """One of our errors as an answer. Missing and foreign objects get the same, whatever text was raised."""
     status = status_of(error)
+    if isinstance(error, NotFound):
+        return problem(status, error.code, "There is no such object.", "Check the address.")
     answer = problem(
         status,
         error.code,

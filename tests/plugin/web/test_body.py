@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -26,7 +25,7 @@ def query(site: Site, **more: str) -> dict[str, str]:
 
 def left_behind(site: Site) -> list[str]:
     folder = Path(site.services.settings.uploads)
-    return sorted(os.listdir(folder)) if folder.exists() else []
+    return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
 
 
 async def test_an_upload_is_read_and_its_file_is_gone(site: Site) -> None:
@@ -68,8 +67,7 @@ async def test_while_it_arrives_the_file_is_for_the_owner_only(site: Site) -> No
 async def test_an_upload_of_nobody_is_refused_before_its_body(site: Site) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
     writer.write(
-        b"POST /desk/api/v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 40000000\r\n"
-        b"Expect: 100-continue\r\n\r\n"
+        b"POST /desk/api/v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 40000000\r\nExpect: 100-continue\r\n\r\n"
     )
     answer = await asyncio.wait_for(reader.read(4096), 5)
     writer.close()

@@ -21,7 +21,14 @@ READ = [
     ("reply", "bubble"), ("bg", "ink"),
 ]  # fmt: skip
 #: Edges of controls and the focus ring must reach 3:1.
-SEEN = [("edge", "surface"), ("edge", "bg"), ("focus", "bg"), ("focus", "surface"), ("brand", "line"), ("brand", "surface")]
+SEEN = [
+    ("edge", "surface"),
+    ("edge", "bg"),
+    ("focus", "bg"),
+    ("focus", "surface"),
+    ("brand", "line"),
+    ("brand", "surface"),
+]
 
 
 def schemes() -> dict[str, dict[str, str]]:

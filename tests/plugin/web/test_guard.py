@@ -76,7 +76,9 @@ async def test_a_malformed_head_gets_400_and_the_server_lives_on(site: Site, dat
     assert (await site.client().get("/desk/health")).json() == {"status": "ok"}
 
 
-@pytest.mark.parametrize("data", [b"\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 4000])
+@pytest.mark.parametrize(
+    "data", [b"\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 4000]
+)
 async def test_garbage_is_answered_with_an_error_or_silence_and_the_server_lives_on(site: Site, data: bytes) -> None:
     answer = await send(site, data)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
@@ -117,7 +119,9 @@ async def open_site(site: Site) -> AsyncIterator[Site]:
     await stop(running)
 
 
-@pytest.mark.parametrize("path", ["/desk/health", "/desk/api/v1/session", "/desk/api/v1/nothing", "/desk/login", "/desk"])
+@pytest.mark.parametrize(
+    "path", ["/desk/health", "/desk/api/v1/session", "/desk/api/v1/nothing", "/desk/login", "/desk"]
+)
 @pytest.mark.parametrize("method", ["GET", "OPTIONS", "POST"])
 async def test_no_other_origin_may_read_the_desk(open_site: Site, path: str, method: str) -> None:
     headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
@@ -133,7 +137,9 @@ async def test_the_servers_other_routes_keep_their_cors(open_site: Site, path: s
     assert "content-security-policy" not in answer.headers
 
 
-@pytest.mark.parametrize("path", ["/desk/health", "/desk/login", "/desk/api/v1/nothing", "/desk/nothing", "/desk/static/desk.css"])
+@pytest.mark.parametrize(
+    "path", ["/desk/health", "/desk/login", "/desk/api/v1/nothing", "/desk/nothing", "/desk/static/desk.css"]
+)
 async def test_every_answer_carries_the_security_headers(site: Site, path: str) -> None:
     answer = await site.client().get(path)
     policy = answer.headers["content-security-policy"]

@@ -178,9 +178,7 @@ async def test_an_unsafe_request_without_the_csrf_token_is_refused(site: Site, t
 
 async def test_the_csrf_token_of_another_session_does_not_help(site: Site) -> None:
     client, other = await site.logged_in("operador"), await site.logged_in("operador")
-    answer = await client.post(
-        "/desk/api/v1/templates/sync", headers={"X-CSRF-Token": other.headers["X-CSRF-Token"]}
-    )
+    answer = await client.post("/desk/api/v1/templates/sync", headers={"X-CSRF-Token": other.headers["X-CSRF-Token"]})
     assert answer.status_code == 403
 
 
@@ -221,7 +219,9 @@ async def test_a_page_asks_for_the_login_and_comes_back(site: Site) -> None:
     assert 'data-onward="/desk/broadcasts?operation=abc"' in page.text
 
 
-@pytest.mark.parametrize("onward", ["https://evil.example", "//evil.example", "/desk//evil", "/desk/\\evil", "javascript:1"])
+@pytest.mark.parametrize(
+    "onward", ["https://evil.example", "//evil.example", "/desk//evil", "/desk/\\evil", "javascript:1"]
+)
 async def test_the_login_sends_nobody_to_another_site(site: Site, onward: str) -> None:
     page = await site.client().get("/desk/login", params={"next": onward})
     assert 'data-onward="/desk/"' in page.text
@@ -232,6 +232,17 @@ async def test_a_disabled_person_is_out_with_the_next_request(site: Site) -> Non
     assert (await client.get("/desk/cases")).status_code == 200
     await asyncio.to_thread(site.store.set_disabled, site.scenario.ana.user_id, True)
     assert (await client.get("/desk/api/v1/cases")).status_code == 401
+
+
+async def test_a_rush_of_logins_is_turned_away_early(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugin.web.endpoint.MAX_WAITING_LOGINS", 4)
+    bodies = [{"login": f"nobody{i}", "password": "wrong password"} for i in range(20)]
+    answers = await asyncio.gather(*(site.client().post(SESSION, json=one) for one in bodies))
+    statuses = [a.status_code for a in answers]
+    assert statuses.count(401) >= 4
+    assert 429 in statuses
+    later = await site.client().post(SESSION, json=bodies[0])
+    assert later.status_code in (401, 429)
 
 
 async def test_logins_do_not_hold_up_other_requests(site: Site) -> None:

@@ -1,0 +1,171 @@
+"""The help article's path in a real browser, in both colour schemes and on a phone's width."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator
+
+import pytest
+
+from plugin.domain.redirect import Redirect, RedirectKind
+from plugin.usecases.access import make_login_link
+
+from .conftest import Site
+
+api = pytest.importorskip("playwright.async_api")
+pytestmark = pytest.mark.full
+
+_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+UGLY = (
+    "telefone;nome\n(31) 9 9876-5432;Conceição\n31 99876-5433;<b>Paulo</b>\n"
+    "5,531999E+12;Rui\n31998765432;Conceição\n12;Zé\n"
+).encode("cp1252")
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[api.Browser]:
+    installed = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    async with api.async_playwright() as playwright:
+        try:
+            launched = await playwright.chromium.launch(executable_path=installed, args=_ARGUMENTS)
+        except api.Error as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(f"no Chromium: {error.message.splitlines()[0]}")
+        yield launched
+        await launched.close()
+
+
+class Visit:
+    """A tab that notes what must not happen: script errors, refused content, requests to other hosts."""
+
+    def __init__(self, site: Site, page: api.Page) -> None:
+        self.site, self.page = site, page
+        self.trouble: list[str] = []
+        page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        page.on("console", lambda m: self.trouble.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("request", lambda r: None if r.url.startswith(site.url + "/") else self.trouble.append(r.url))
+
+    async def enter(self, login: str) -> None:
+        link = await asyncio.to_thread(make_login_link, self.site.store, login)
+        await self.page.goto(f"{self.site.url}/desk/login?link={link}")
+        await self.page.wait_for_url(f"{self.site.url}/desk/")
+
+
+async def visit(site: Site, browser: api.Browser, width: int = 1280, scheme: str = "light") -> Visit:
+    context = await browser.new_context(
+        viewport={"width": width, "height": 844}, color_scheme=scheme, locale="pt-BR", base_url=site.url
+    )
+    return Visit(site, await context.new_page())
+
+
+async def test_an_operator_follows_the_article_from_login_to_report(site: Site, browser: api.Browser) -> None:
+    tab = await visit(site, browser)
+    await tab.enter("operador")
+    page = tab.page
+    await page.get_by_role("link", name="Desk").click()
+    await page.get_by_role("link", name="Broadcast", exact=True).click()
+    await page.get_by_label("Operação de atendimento").select_option(label="Suporte Fibra")
+    await page.wait_for_url("**/desk/broadcasts?operation=*")
+    await page.get_by_role("link", name="Novo disparo").click()
+    send = page.get_by_role("button", name="Enviar", exact=True)
+    assert await send.is_disabled()
+    await page.get_by_label("without_button").check()
+    await page.set_input_files("[name=file]", {"name": "lista.csv", "mimeType": "text/csv", "buffer": UGLY})
+    await page.get_by_text("Resultado da conferência").wait_for()
+    await page.get_by_text("notação científica").wait_for()
+    # The first person of the list, in the message as the phone will show it.
+    await page.locator("[data-preview]:visible").get_by_text("Conceição").wait_for()
+    async with page.expect_download() as download:
+        await page.get_by_role("link", name="Baixar recusadas").click()
+    assert (await download.value).suggested_filename == "recusadas-lista.csv"
+    await page.get_by_role("radio", name="Humano").check()
+    await page.get_by_text("não tem o botão “Vamos conversar”").wait_for()
+    await page.get_by_label("with_talk_button").check()
+    await page.get_by_text("Pronto para enviar a 2 pessoas.").wait_for()
+    assert not await page.get_by_text("não tem o botão “Vamos conversar”").count()
+    await page.get_by_role("combobox", name="Fila").select_option(label="Cobrança")
+    await send.click()
+    await page.get_by_role("heading", name="Enviar para 2 pessoas?").wait_for()
+    await page.get_by_role("button", name="Cancelar").click()
+    assert await asyncio.to_thread(_broadcasts, site) == 0
+    await send.click()
+    await page.get_by_role("button", name="Enviar para 2 pessoas").dblclick()
+    await page.wait_for_url("**/desk/broadcasts/*")
+    await page.get_by_text("5 linhas = 2 aceitas + 2 recusadas + 1 ignoradas").wait_for()
+    assert await asyncio.to_thread(_broadcasts, site) == 1
+    # The page keeps itself fresh while messages go out.
+    broadcast = page.url.rsplit("/", 1)[1]
+    await asyncio.to_thread(site.scenario.send_all, broadcast)
+    await page.locator(".funnel li", has_text="Enviadas").get_by_text("2", exact=True).wait_for()
+    assert tab.trouble == []
+
+
+async def test_an_agent_reads_answers_and_closes(site: Site, browser: api.Browser) -> None:
+    scenario = site.scenario
+
+    def prepare() -> str:
+        number = scenario.number()
+        scenario.send_all(scenario.launch([number], redirect_=Redirect(RedirectKind.HUMAN, scenario.billing)))
+        scenario.redirect(scenario.reply(number, "Vamos conversar", profile_name="Conceição"))
+        return number
+
+    number = await asyncio.to_thread(prepare)
+    tab = await visit(site, browser, 390, "dark")
+    await tab.enter("ana")
+    page = tab.page
+    await page.goto("/desk/cases")
+    await page.get_by_role("link", name="Conceição").click()
+    await page.get_by_text("Olá Pessoa 1, sua fatura venceu.").wait_for()
+    await page.get_by_label("Resposta").fill("Bom dia! <b>Posso</b> ajudar?")
+    await page.keyboard.press("Control+Enter")
+    await page.locator(".said.agent").get_by_text("Bom dia! <b>Posso</b> ajudar?").wait_for()
+    await asyncio.to_thread(scenario.reply, number, "Quero pagar")
+    await page.locator(".said.contact").get_by_text("Quero pagar").wait_for()
+    await page.get_by_label("Volta ao menu").check()
+    await page.get_by_role("button", name="Encerrar atendimento").click()
+    await page.get_by_text("Encerrado", exact=True).first.wait_for()
+    assert tab.trouble == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_no_page_is_wider_than_the_screen(site: Site, browser: api.Browser, width: int, scheme: str) -> None:
+    scenario = site.scenario
+
+    def prepare() -> tuple[str, str]:
+        number = scenario.number()
+        broadcast = scenario.launch([number], redirect_=Redirect(RedirectKind.HUMAN, scenario.billing))
+        scenario.send_all(broadcast)
+        case_id = scenario.redirect(scenario.reply(number, "palavra" * 60)).case_id
+        assert case_id
+        return broadcast, case_id
+
+    broadcast, case_id = await asyncio.to_thread(prepare)
+    tab = await visit(site, browser, width, scheme)
+    await tab.enter("operador")
+    for path in (
+        "",
+        "broadcasts",
+        "broadcasts/new",
+        f"broadcasts/{broadcast}",
+        "cases",
+        f"cases/{case_id}",
+        "notifications",
+    ):
+        await tab.page.goto(f"/desk/{path}")
+        assert await tab.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
+        unnamed = await tab.page.evaluate(
+            "[...document.querySelectorAll('input, select, textarea')]"
+            ".filter(e => !e.labels?.length).map(e => e.outerHTML)"
+        )
+        assert unnamed == [], path
+    assert tab.trouble == []
+
+
+def _broadcasts(site: Site) -> int:
+    with site.store.read() as connection:
+        found: int = connection.exec_driver_sql("SELECT count(*) FROM broadcast").scalar_one()
+    return found

@@ -181,7 +181,7 @@ class Stack:
         webhook = f"{self.rasa_url}/webhooks/whatsapp/webhook"
         sandbox = ["channels.whatsapp.sandbox", "--port", str(self.ports.sandbox), "--state", str(self.state.sandbox)]
         sandbox += ["--webhook", webhook, "--phone-number-id", PHONE_NUMBER_ID, "--waba-id", WABA_ID]
-        sandbox += ["--access-token", secrets["access_token"], "--app-secret", secrets["app_secret"]]
+        sandbox += [f"--access-token={secrets['access_token']}", f"--app-secret={secrets['app_secret']}"]
         rasa = ["rasa", "run", "-m", str(model), "-i", "127.0.0.1", "-p", str(self.ports.rasa)]
         rasa += ["--credentials", str(self.state.credentials), "--endpoints", str(self.state.endpoints)]
         commands = {

@@ -1,8 +1,8 @@
 """httpx's API over aiohttp's connections: the one HTTP client of the connectors.
 
-httpcore's pool is quadratic in the number of waiting requests (encode/httpcore#1035): measured at a provider that takes
-100 ms, plain httpx does 10 requests/s with 200 in flight, this transport 2,100 with 300. The connectors keep httpx's
-client, exceptions and `MockTransport`; only the wire is aiohttp's.
+httpcore's pool is quadratic in the number of waiting requests (encode/httpcore#1035). With 100 in flight at a provider
+that takes 100 ms, a core shared with others did 37 requests/s (13 ms of CPU each) through plain httpx and 450 (0.65 ms)
+through this. The connectors keep httpx's client, exceptions and `MockTransport`; only the wire is aiohttp's.
 
 It serves *configured* providers only: no cookies, no redirects, answers capped. Addresses given by operators (webhooks
 out, media) don't belong here.
@@ -96,7 +96,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         exchange: _Exchange,
         connect: float | None,
     ) -> httpx.Response:
-        headers = [(name, value) for name, value in request.headers.multi_items() if name not in _OWN_HEADERS]
+        # `raw` rather than `items()`: httpx finds out the headers' encoding again for each of them.
+        raw = request.headers.raw
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw if _passes(name)]
         if request.url.scheme == "https" and self._tls is None:
             self._tls = httpx.create_ssl_context()  # reads the certificates: 20 ms, so only once https is wanted
         data: Any = content or None
@@ -163,8 +165,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             asyncio.run_coroutine_threadsafe(pool.session.close(), pool.loop)
 
 
-#: aiohttp writes these itself; compressed answers are not wanted.
-_OWN_HEADERS = frozenset({"accept-encoding", "content-length", "transfer-encoding"})
+def _passes(name: bytes) -> bool:
+    """aiohttp writes the others itself; compressed answers are not wanted."""
+    return name.lower() not in (b"accept-encoding", b"content-length", b"transfer-encoding")
 
 
 class _Pool:

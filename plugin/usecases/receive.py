@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 #: Tries of one message before it is set aside for a person to look at.
 MAX_ATTEMPTS = 5
 
+#: Things a provider reports about a conversation that nobody said in it: no answer to a broadcast, no turn for the bot.
+SILENT_KINDS = frozenset({"reaction", "system", "unsupported", "edit", "revoke", "request_welcome"})
+
 
 @dataclass(frozen=True)
 class Person:
@@ -179,6 +182,12 @@ def route(store: ReceiveStore, inbound_id: str, *, key: bytes, talk_button: str 
 def _route(store: ReceiveStore, connection: Connection, inbound: Inbound, key: bytes, talk_button: str) -> None:
     contact = store.contact(inbound.contact_id)
     assert contact is not None
+    if inbound.kind in SILENT_KINDS:
+        live_case = store.live_case(connection, inbound.contact_id)
+        if live_case:
+            store.attach_to_case(connection, inbound.id, live_case)
+        store.save_route(connection, inbound.id, state="done", note=f"{inbound.kind}: nothing to answer")
+        return
     person = Person(contact.address, canonical(contact.address) if contact.address else None, contact.user_ref)
     candidate, proof, note = _attribute(store, connection, inbound, person, key)
     values: dict[str, Any] = {"note": note}

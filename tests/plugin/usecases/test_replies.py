@@ -237,6 +237,16 @@ def test_a_stranger_goes_to_the_bot(scenario: Scenario) -> None:
     assert scenario.reply(scenario.number(), "oi").kind == "bot"
 
 
+@pytest.mark.parametrize("kind", ["reaction", "system", "unsupported"])
+def test_what_nobody_said_answers_no_broadcast_and_is_no_turn_for_the_bot(scenario: Scenario, kind: str) -> None:
+    number = scenario.number()
+    broadcast = scenario.launch([number])
+    delivery = scenario.send_all(broadcast)[number]
+    assert scenario.reply(number, "👍", kind=kind, context_id=f"wamid.out.{delivery}").kind == "done"
+    assert report(scenario.store, scenario.operator, broadcast).replied == 0
+    assert scenario.reply(number, "oi").kind == "interaction"
+
+
 # --------------------------------------------------------------------------- once
 def test_a_message_posted_twice_is_stored_once(scenario: Scenario) -> None:
     message = scenario.inbound(scenario.number())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plugin.cli.desk import Desk, Refused
+from plugin.domain.address import canonical
 
 #: HTTP status of a case that somebody else was faster with.
 _CONFLICT = 409
@@ -23,29 +24,31 @@ class Attended:
 
 
 class Attendants:
-    """Cases of other broadcasts, and those that the bot opened by itself, are left to their own people."""
+    """Cases of people whom the broadcast did not go to are left to their own agents."""
 
     def __init__(self, agents: Sequence[Desk], operation: str) -> None:
         self._agents = {agent.user_id: agent for agent in agents}
         self._operation = operation
-        self._foreign: set[str] = set()
+        self._foreign: set[tuple[str, str]] = set()
         self._turns = itertools.cycle(agents)
 
-    def work(self, broadcast: str) -> list[Attended]:
-        """Attend every case of `broadcast` that waits now."""
+    def work(self, broadcast: str, people: frozenset[str]) -> list[Attended]:
+        """Attend every case that `people` (canonical addresses) have open now: those that `broadcast` led to, which
+        are returned, and those that the bot opened on the way, which would swallow the next broadcast's replies."""
         reader = next(iter(self._agents.values()))
         attended = []
         # A case for a chosen agent is theirs from the start; the others wait in a queue.
         for case in reader.cases(self._operation, "queued") + reader.cases(self._operation, "active"):
             agent = self._agents.get(case["agent_id"]) if case["agent_id"] else next(self._turns)
-            if agent is None or case["id"] in self._foreign:
+            if agent is None or (broadcast, case["id"]) in self._foreign:
                 continue
             view = agent.case(case["id"])
-            if (view["broadcast"] or {}).get("broadcast") != broadcast:
-                self._foreign.add(case["id"])
+            ours = (view["broadcast"] or {}).get("broadcast") == broadcast
+            if not ours and canonical(case["address"] or "") not in people:
+                self._foreign.add((broadcast, case["id"]))
                 continue
             text = self._attend(agent, view["summary"])
-            if text:
+            if text and ours:
                 attended.append(Attended(case["queue_id"], case["agent_id"], text))
         return attended
 

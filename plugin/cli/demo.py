@@ -18,12 +18,13 @@ from typing import Any
 from plugin.cli.attendants import Attendants, Attended
 from plugin.cli.console import Progress, say, stdout, step, table
 from plugin.cli.desk import Desk
-from plugin.cli.phones import Phones, Watch, digits
+from plugin.cli.phones import Phones, Watch
 from plugin.cli.scenarios import MIX, OFFER, TALK, Scenario, contacts, redirect_table
 from plugin.cli.seed import AGENTS, OPERATOR, seed
 from plugin.cli.stack import Running, Stack, attach, default_state, terminated_as_interrupt
 from plugin.cli.state import Ports
 from plugin.cli.tally import Observed, moving, problems, total, unredirected
+from plugin.domain.address import canonical
 from plugin.errors import ConfigurationError, Invalid, NotFound, VamosError
 from plugin.usecases.access import make_login_link
 
@@ -167,7 +168,8 @@ def _play(
                 "redirect": chosen,
             }
         )
-        watch.addresses = frozenset(digits(row["address"] or "") for row in play.operator.rows(broadcast))
+        addresses = (row["address"] for row in play.operator.rows(broadcast))
+        watch.people = frozenset(canonical(address) for address in addresses if address)
         report, attended = _settle(play, broadcast, watch, started + options.timeout, progress)
     observed = Observed(
         upload=upload,
@@ -200,7 +202,7 @@ def _settle(
     changed = time.monotonic()
     while True:
         play.check()
-        attended += play.attendants.work(broadcast)
+        attended += play.attendants.work(broadcast, watch.people)
         # In this order: what the phones have done by now, then what the product made of it.
         pending = play.phones.pending()
         play.phones.look(watch)
@@ -217,6 +219,8 @@ def _settle(
         }
         waiting = ", ".join(f"{count} {what}" for what, count in open_points.items() if count)
         if not waiting:
+            # The bot's last answers may have opened cases too.
+            play.attendants.work(broadcast, watch.people)
             return report, attended
         now = time.monotonic()
         if waiting != before:

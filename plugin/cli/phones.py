@@ -8,28 +8,24 @@ from typing import Any
 
 import httpx
 
+from plugin.domain.address import canonical
 from plugin.domain.template import fold
 
 #: What the sandbox's phones type or tap to be left alone. Kept apart from the product's own list: this one judges it.
 _OPT_OUT = frozenset(map(fold, ("parar", "pare", "sair", "descadastrar", "não quero mais")))
 
 
-def digits(address: str) -> str:
-    """An address as the ledger and the report can be compared by."""
-    return "".join(c for c in address if c.isdigit())
-
-
 @dataclass
 class Watch:
     """What the ledger says about one broadcast, read on as it grows.
 
-    `addresses` (digits) are those the broadcast goes to, `after` the ledger's line at which it began. `templates` are
-    ids of accepted templates, `replies` the phones' answers to them, `texts` the session messages they got.
+    `people` are the canonical addresses it goes to, `after` the ledger's line at which it began. `templates` are ids of
+    accepted templates, `replies` the phones' answers to them, `texts` the session messages they got.
     """
 
     template: str
     after: int
-    addresses: frozenset[str] = frozenset()
+    people: frozenset[str] = frozenset()
     templates: set[str] = field(default_factory=set)
     replies: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
@@ -42,7 +38,7 @@ class Watch:
             self.after = entry["n"]
             if entry["kind"] == "message" and entry["type"] == "template":
                 named = entry["request"].get("template", {}).get("name")
-                if named == self.template and digits(entry["to"]) in self.addresses:
+                if named == self.template and canonical(entry["to"]) in self.people:
                     self.templates.add(entry["id"])
                     self._accounts.add(entry["wa_id"])
             elif entry["kind"] == "message" and entry["wa_id"] in self._accounts:

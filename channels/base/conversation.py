@@ -175,11 +175,11 @@ class RasaBot:
         greeted = any(isinstance(event, BotUttered) for event in _after_restart(tracker.events))
         greets_itself = parse_data is not None and parse_data["intent"].get("name") == self._greet_intent
         if self._greeting and not greeted and not greets_itself:
-            await self._greet(agent, tracker, output)
+            await self._greet(agent, tracker, output, mark)
         await agent.tracker_store.save(tracker)
         return parse_data
 
-    async def _greet(self, agent: Any, tracker: Any, output: OutputChannel) -> None:
+    async def _greet(self, agent: Any, tracker: Any, output: OutputChannel, mark: str) -> None:
         if self._greeting not in agent.domain.responses:
             self._warn_once(f"The bot has no response {self._greeting}: set `greeting` in vamos.yml (empty for none).")
             return
@@ -189,7 +189,8 @@ class RasaBot:
         text = draft.pop("text", None)
         data = {kind: draft.pop(kind, None) for kind in _BOT_DATA}
         # No ActionExecuted: to the policies the reply stays the first thing that happens.
-        event = BotUttered(text, data=data, metadata={**draft, "utter_action": self._greeting})
+        metadata = {**draft, "utter_action": self._greeting, "vamos": {"start": mark}}
+        event = BotUttered(text, data=data, metadata=metadata)
         await output.send_response(tracker.sender_id, event.message())
         tracker.update(event, agent.domain)
 
@@ -244,7 +245,11 @@ def _mirrored(events: Iterable[Event]) -> set[str]:
 
 
 def _restarted(events: Iterable[Event], mark: str) -> bool:
-    return any(isinstance(event, Restarted) and _ours(event).get("reply") == mark for event in events)
+    """Whether the conversation started over for `mark`. Rasa's in-memory store keeps the greeting, not the restart."""
+    return any(
+        _ours(event).get("start") == mark or (isinstance(event, Restarted) and _ours(event).get("reply") == mark)
+        for event in events
+    )
 
 
 def _after_restart(events: Iterable[Event]) -> list[Event]:
@@ -277,7 +282,7 @@ def _stretch(said: Sequence[Said], known: set[str], channel: str, case_id: str) 
     for one in said:
         if one.key in known or f"{one.inbound_id}.reply" in known or one.inbound_id in known:
             continue
-        if one.author == "system" and one.text in known:
+        if one.author in ("broadcast", "system") and one.text in known:
             continue
         metadata = {"vamos": {"mirror": True, "case": case_id, "message": one.key, "author": one.author}}
         if one.author == "contact":

@@ -63,7 +63,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Said:
-    """A message for the tracker. `author` is contact, agent, bot or system; `key` identifies it for ever."""
+    """A message for the tracker. `author` is broadcast, contact, agent, bot or system; `key` identifies it for ever."""
 
     author: str
     text: str
@@ -242,7 +242,11 @@ class Gate:
             log.exception("The bot could not be told that case %s is over; trying again", case["id"])
 
     def _said(self, contact_id: str, case_id: str) -> list[Said]:
-        return [
+        """What the person was sent and everything said in the case, oldest first."""
+        summary = self._store.case(case_id)
+        broadcast = self._store.case_view(summary).broadcast if summary else None
+        said = [Said("broadcast", broadcast["text"], f"broadcast.{case_id}")] if broadcast else []
+        return said + [
             Said(m["author"], m["text"], f"message.{m['id']}", m["inbound_id"] or "")
             for m in self._store.conversation(contact_id)
             if m["case_id"] == case_id and m["text"]

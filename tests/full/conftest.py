@@ -33,8 +33,8 @@ _COLUMNS = {
     NO_BUTTON: ("nome;bairro;janela", "Ana;Savassi;das 2h às 5h"),
     OFFER: ("nome;plano;preco", "Ana;Fibra 500;R$ 119,90"),
 }
-#: Area codes and first digits that a real mobile number can't have confuse nobody: these are valid and made up.
-_numbers = itertools.count(96_100_000)
+#: Made up and valid; the sandbox lets sends to numbers that end in certain digits fail: none of these do.
+_numbers = itertools.count(96_150_500)
 _keys = itertools.count(1)
 
 

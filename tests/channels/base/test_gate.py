@@ -324,6 +324,7 @@ async def test_the_bot_is_told_once_what_was_said_while_a_human_had_the_contact(
         await asyncio.sleep(0.2)
     ((case_id, said, menu),) = bot.told
     assert (case_id, menu) == (case.id, returned is Returned.MENU)
+    assert (said[0].author, said[0].text) == ("broadcast", "Olá Pessoa 1, sua fatura venceu.")
     assert ("contact", "minha fatura") in [(one.author, one.text) for one in said]
     assert ("agent", "Já resolvi") in [(one.author, one.text) for one in said]
 

@@ -107,6 +107,17 @@ def parser() -> argparse.ArgumentParser:
         "Every process does it when it starts; this does it and nothing else.",
     )
 
+    doctor = _command(
+        commands,
+        "doctor:doctor",
+        "check an installation and say what is missing",
+        "Looks at the settings, the database, the channels and their provider, the operations, the trained model and\n"
+        "the action server. Run it in your bot's directory. Exits 0 only when nothing is wrong.",
+    )
+    doctor.add_argument("--model", type=Path, metavar="FILE", help="default: the newest in models/")
+    doctor.add_argument("--endpoints", type=Path, metavar="FILE", help="default: endpoints.yml")
+    _state_option(doctor, "look at the `vamos run` of this state directory instead")
+
     _user_commands(commands.add_parser("user", help="people who may use the desk"))
     _operation_commands(commands.add_parser("operation", help="operations, their queues and templates"))
     return top

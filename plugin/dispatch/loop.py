@@ -71,8 +71,8 @@ class Dispatcher:
                     if self._epoch is None:
                         await self._wait(stop, 0.1)
                         continue
+                    await self._settle()  # before anything new is claimed: what is answered must be known first
                     worked = await self._send_what_is_due()
-                    await self._settle()
                     if time.monotonic() - keeping_house >= HOUSEKEEPING:
                         keeping_house = time.monotonic()
                         await self._keep_house()
@@ -115,20 +115,20 @@ class Dispatcher:
         if epoch is None:
             return False
         worked = False
-        free = self._settings.window - len(self._flying)
+        free = self._free()
         if free > 0:
             for queued in await self._call(self._store.claim_messages, min(free, 8), LEASE, epoch):
                 worked = True
                 self._pace(queued.sender).reserve()  # counts against the number's rate, but does not queue behind bulk
                 connector = self._connectors.get(queued.channel)
                 if connector is None:
-                    self._settled_messages.append(_no_channel(queued.id, epoch, queued.channel))
+                    self._settled_messages.append(_no_channel(queued.id, queued.claimed_at, queued.channel))
                     continue
                 self._fly(self._one_message(connector, queued))
         broadcasts = await self._call(self._store.running_broadcasts)
         self._claimed_any = False
         for position, broadcast in enumerate(broadcasts):
-            free = self._settings.window - len(self._flying)
+            free = self._free()
             pace = self._pace(broadcast["sender"])
             # Broadcasts that wait behind this one get their share of the slots.
             share = max(1, free // (len(broadcasts) - position)) if free > 0 else 0
@@ -143,7 +143,11 @@ class Dispatcher:
             for claimed in await self._call(self._store.claim_deliveries, broadcast["id"], limit, LEASE, epoch):
                 worked = self._claimed_any = True
                 self._fly(self._one_delivery(connector, broadcast, claimed, pace.reserve()))
-        return worked or bool(self._flying)
+        return worked or bool(self._flying or self._settled or self._settled_messages)
+
+    def _free(self) -> int:
+        """Places in the window: a row counts from its claim until its settlement is committed."""
+        return self._settings.window - len(self._flying) - len(self._settled) - len(self._settled_messages)
 
     async def _one_delivery(self, connector: Connector, broadcast: dict[str, str], claimed: Any, wait: float) -> None:
         if wait > 0:
@@ -187,6 +191,14 @@ class Dispatcher:
 
     # ------------------------------------------------------------------ beside sending
     async def _keep_house(self) -> None:
+        try:
+            await self._sweep()
+        finally:
+            # Nothing is at its end while rows are still being claimed, and looking costs a scan.
+            if not self._claimed_any:
+                await self._finish()
+
+    async def _sweep(self) -> None:
         swept = await self._call(
             lambda: sweep(
                 self._store,
@@ -198,8 +210,8 @@ class Dispatcher:
         )
         if swept:
             log.warning("%d replies were redirected without the bot", swept)
-        if self._claimed_any:  # nothing is at its end while rows are still being claimed; looking costs a scan
-            return
+
+    async def _finish(self) -> None:
         for broadcast_id in await self._call(self._store.finish_broadcasts):
             log.info("Broadcast %s has nothing left to send", broadcast_id)
             self._templates.pop(broadcast_id, None)
@@ -227,9 +239,9 @@ class Dispatcher:
             return
 
 
-def _no_channel(row: int, epoch: int, channel: str) -> Settlement:
+def _no_channel(row: int, claimed_at: int, channel: str) -> Settlement:
     return Settlement(
-        row, epoch, DeliveryState.FAILED, error_code="channel", error=f"the channel {channel} is not configured"
+        row, claimed_at, DeliveryState.FAILED, error_code="channel", error=f"the channel {channel} is not configured"
     )
 
 

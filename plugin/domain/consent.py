@@ -37,3 +37,20 @@ def is_opt_out(text: str) -> bool:
     """
     # Folding a long message costs time and can't end in a hit: four times leaves room for spaces and emoji.
     return len(text) <= 4 * _LONGEST and fold(text) in OPT_OUT_WORDS
+
+
+#: Words that also answer other questions: "cancelar" in the middle of a form is about the form.
+AMBIGUOUS_WORDS: frozenset[str] = frozenset(
+    map(
+        fold, ("para", "cancelar", "cancela", "cancele", "cancel", "remover", "remova", "remove", "end", "quit", "alto")
+    )
+)
+
+
+def is_clear_opt_out(text: str) -> bool:
+    """As `is_opt_out`, but only by words that can mean nothing else: for messages that answer no broadcast directly.
+
+    >>> is_clear_opt_out("Parar"), is_clear_opt_out("Cancelar")
+    (True, False)
+    """
+    return is_opt_out(text) and fold(text) not in AMBIGUOUS_WORDS

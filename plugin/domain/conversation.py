@@ -22,6 +22,10 @@ class Contact:
     name: str = ""
 
 
+#: Providers give whole seconds of their own clock; microseconds.
+CLOCK_SLACK = 30_000_000
+
+
 class CaseState(str, Enum):
     QUEUED = "queued"
     ACTIVE = "active"
@@ -86,7 +90,7 @@ class Inbound:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A delivery that an inbound message may answer. `sent_at` is microseconds UTC, `window` microseconds."""
+    """A delivery that a message may answer. `sent_at` is the time of its claim, UTC; both times are microseconds."""
 
     delivery_id: int
     broadcast_id: str
@@ -100,8 +104,8 @@ class Candidate:
     broadcast_redirect: Mapping[str, Any] = field(default_factory=dict)
 
     def open_at(self, moment: int) -> bool:
-        """Whether a message at `moment` still counts as the answer."""
-        return moment <= self.sent_at + self.window
+        """Whether a message at `moment` counts as the answer: not written before the send, nor after the window."""
+        return self.sent_at - CLOCK_SLACK <= moment <= self.sent_at + self.window
 
     @property
     def goes_to(self) -> tuple[Any, ...]:

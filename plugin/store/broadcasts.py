@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import and_, func, or_, select, text
 from sqlalchemy.engine import Connection
 
-from plugin.domain.broadcast import ButtonRule, rule_to_json
+from plugin.domain.broadcast import ButtonRule, redirect_to_json, rule_to_json
+from plugin.domain.redirect import Redirect, RedirectKind
 from plugin.domain.template import Template
 from plugin.domain.upload import Upload
 from plugin.errors import Conflict
@@ -80,6 +81,16 @@ class BroadcastQueries(MetaQueries):
             ).scalars()
             agents = frozenset(members) | frozenset(attending)
         return OperationFacts(row.sender, row.push_queue_id, frozenset(queues), agents)
+
+    def rows_ask_for_human(self, upload_id: str) -> bool:
+        """Whether a row of the file redirects to a human without saying to whom."""
+        asked = to_json(redirect_to_json(Redirect(RedirectKind.HUMAN)))
+        u = t.upload_row.c
+        with self.read() as connection:
+            found = connection.execute(
+                select(u.row).where(u.upload_id == upload_id, u.state == "accepted", u.redirect == asked).limit(1)
+            ).first()
+        return found is not None
 
     def template_channel(self, template_id: str) -> str:
         """The channel whose provider approved a template."""
@@ -171,7 +182,7 @@ class BroadcastQueries(MetaQueries):
         return [(row[0], row[1], int(row[2])) for row in rows]
 
     def reply_counts(self, broadcast_id: str) -> tuple[int, dict[str, int], int]:
-        """(contacts who answered, redirected answers by outcome, messages that could not be attributed).
+        """(contacts who answered, contacts redirected by outcome, messages that could not be attributed).
 
         Unattributed: from a person this broadcast reached, inside its window, yet no delivery could be proved.
         """
@@ -182,7 +193,7 @@ class BroadcastQueries(MetaQueries):
             ).scalar_one()
             outcomes = connection.execute(
                 text(
-                    "SELECT i.outcome, COUNT(*) FROM inbound i JOIN delivery d ON d.id = i.delivery_id"
+                    "SELECT i.outcome, COUNT(DISTINCT d.id) FROM inbound i JOIN delivery d ON d.id = i.delivery_id"
                     " WHERE d.broadcast_id = :b AND i.redirected_at IS NOT NULL GROUP BY i.outcome"
                 ),
                 values,
@@ -190,11 +201,11 @@ class BroadcastQueries(MetaQueries):
             loose = connection.execute(
                 text(
                     "SELECT COUNT(*) FROM inbound i JOIN contact c ON c.id = i.contact_id"
-                    " JOIN broadcast b ON b.id = :b AND i.received_at >= b.created_at"
-                    " AND i.received_at <= b.created_at + b.window"
-                    " JOIN delivery d ON d.broadcast_id = b.id AND d.canonical = c.canonical AND d.sender = c.sender"
-                    " AND d.state NOT IN ('skipped', 'rejected')"
+                    " JOIN delivery d ON d.canonical = c.canonical AND d.sender = c.sender AND d.broadcast_id = :b"
+                    " AND d.state IN ('unknown', 'sent', 'delivered', 'read')"
+                    " JOIN broadcast b ON b.id = d.broadcast_id"
                     " WHERE i.delivery_id IS NULL AND i.routed_at IS NOT NULL"
+                    " AND i.at BETWEEN d.claimed_at AND d.claimed_at + b.window"
                 ),
                 values,
             ).scalar_one()

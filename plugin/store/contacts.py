@@ -19,9 +19,12 @@ from plugin.usecases.dispatch import QueuedMessage, Settlement
 class ContactQueries(MetaQueries):
     """Queries on `contact` and `message`."""
 
-    def contact(self, contact_id: str) -> Contact | None:
-        with self.read() as connection:
-            row = connection.execute(select(t.contact).where(t.contact.c.id == contact_id)).first()
+    def contact(self, contact_id: str, connection: Connection | None = None) -> Contact | None:
+        """A person; inside a transaction, on its own connection (a second one might wait for the first)."""
+        if connection is None:
+            with self.read() as reading:
+                return self.contact(contact_id, reading)
+        row = connection.execute(select(t.contact).where(t.contact.c.id == contact_id)).first()
         return _contact(mapping(row)) if row else None
 
     def find_contact(
@@ -35,8 +38,16 @@ class ContactQueries(MetaQueries):
         user_ref: str | None,
         name: str,
     ) -> str:
-        """The id of the person, made on first sight; learns a number or provider id it did not know yet."""
+        """The id of the person, made on first sight; learns a number or provider id it did not know yet.
+
+        A known number with a new provider id is a new person: Meta renews that id when a number changes hands.
+        """
         known = self._known_contact(connection, sender, canonical, user_ref)
+        if known and user_ref and known["user_ref"] and known["user_ref"] != user_ref:
+            connection.execute(
+                t.contact.update().where(t.contact.c.id == known["id"]).values(address=None, canonical=None)
+            )
+            known = None
         if known is None:
             contact_id = new_id()
             connection.execute(
@@ -143,13 +154,13 @@ class ContactQueries(MetaQueries):
         with self.write() as connection:
             rows = connection.execute(
                 text(
-                    "UPDATE message SET state = 'sending', attempts = attempts + 1, epoch = :epoch, sent_at = NULL"
+                    "UPDATE message SET state = 'sending', attempts = attempts + 1, epoch = :epoch, claimed_at = :now"
                     " WHERE id IN (SELECT m.id FROM message m WHERE m.state = 'queued' AND m.at <= :now"
                     " AND NOT EXISTS (SELECT 1 FROM message e WHERE e.contact_id = m.contact_id AND e.id < m.id"
                     " AND e.state IN ('queued', 'sending'))"
                     f" ORDER BY m.id LIMIT :n{skip_locked})"
                     " AND EXISTS (SELECT 1 FROM lease WHERE name = :lease AND epoch = :epoch AND expires_at > :now)"
-                    " RETURNING id, contact_id, text, buttons, attempts"
+                    " RETURNING id, contact_id, text, buttons, attempts, claimed_at"
                 ),
                 {"n": limit, "lease": lease, "epoch": epoch, "now": now},
             ).all()
@@ -170,7 +181,7 @@ class ContactQueries(MetaQueries):
                 text=f["text"],
                 buttons=f["buttons"],
                 attempts=f["attempts"],
-                epoch=epoch,
+                claimed_at=f["claimed_at"],
             )
             for f in sorted(found, key=lambda f: int(f["id"]))
         ]
@@ -183,7 +194,7 @@ class ContactQueries(MetaQueries):
                 if s.state is DeliveryState.QUEUED:
                     statement = (
                         "UPDATE message SET state = 'queued', attempts = attempts - :refund, error = :error, at = :at"
-                        " WHERE id = :id AND state = 'sending' AND epoch = :epoch"
+                        " WHERE id = :id AND state IN ('sending', 'unknown') AND claimed_at = :claimed_at"
                     )
                 else:
                     statement = (
@@ -195,7 +206,7 @@ class ContactQueries(MetaQueries):
                     text(statement),
                     {
                         "id": s.id,
-                        "epoch": s.epoch,
+                        "claimed_at": s.claimed_at,
                         "state": s.state.value,
                         "p": s.provider_id,
                         "error": f"{s.error_code}: {s.error}" if s.error else None,

@@ -6,11 +6,13 @@ state, lease epoch and opt-outs in the transaction that commits it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DataError, IntegrityError
 
 from plugin.connector import StatusUpdate
 from plugin.domain.correlation import Correlation
@@ -19,12 +21,17 @@ from plugin.store.database import micros
 from plugin.store.meta import MetaQueries, mapping
 from plugin.usecases.dispatch import Claimed, Settlement
 
+log = logging.getLogger(__name__)
+
 _RANK_SQL = "CASE state " + " ".join(f"WHEN '{s.value}' THEN {r}" for s, r in RANK.items()) + " ELSE 0 END"
 
 _OPTED_OUT = "EXISTS (SELECT 1 FROM opt_out o WHERE o.canonical = {alias}canonical)"
 
+#: An error is shown as long as its state lasts: a later success clears it.
 _SETTLE = f"""
 UPDATE delivery SET
+  error_code = CASE WHEN {_RANK_SQL} < :rank THEN :error_code ELSE error_code END,
+  error = CASE WHEN {_RANK_SQL} < :rank THEN :error ELSE error END,
   state = CASE WHEN {_RANK_SQL} < :rank THEN :state ELSE state END,
   provider_id = COALESCE(:provider_id, provider_id),
   returned_address = COALESCE(:address, returned_address),
@@ -32,17 +39,23 @@ UPDATE delivery SET
   sent_at = CASE WHEN :stamp IN ('sent', 'delivered', 'read') THEN COALESCE(sent_at, :at) ELSE sent_at END,
   delivered_at = CASE WHEN :stamp IN ('delivered', 'read') THEN COALESCE(delivered_at, :at) ELSE delivered_at END,
   read_at = CASE WHEN :stamp = 'read' THEN COALESCE(read_at, :at) ELSE read_at END,
-  failed_at = CASE WHEN :stamp = 'failed' THEN COALESCE(failed_at, :at) ELSE failed_at END,
-  error_code = COALESCE(:error_code, error_code),
-  error = COALESCE(:error, error)
+  failed_at = CASE WHEN :stamp = 'failed' THEN COALESCE(failed_at, :at) ELSE failed_at END
 WHERE id = :id
 """
 
-#: A refusal gives the row back, but only to the claim it came from: a later claim is not undone by an old answer.
+#: A refusal gives the row back, but only to the claim it answers: written twice, because the answer to the first
+#: commit was lost, it does not undo a claim made in between. A claim that recovery took for cut off (`unknown`) may
+#: still be given back: a definite refusal proves that nothing was sent.
 _GIVE_BACK = """
 UPDATE delivery SET state = 'queued', not_before = :not_before, attempts = attempts - :refund,
   error_code = :error_code, error = :error
-WHERE id = :id AND state = 'sending' AND epoch = :epoch
+WHERE id = :id AND state IN ('sending', 'unknown') AND claimed_at = :claimed_at
+"""
+
+_MESSAGE_STATUS = f"""
+UPDATE message SET state = CASE WHEN {_RANK_SQL} < :rank THEN :state ELSE state END,
+  provider_id = COALESCE(provider_id, :p)
+WHERE id = :id AND state <> 'received'
 """
 
 
@@ -80,11 +93,11 @@ class DeliveryQueries(MetaQueries):
                     " WHERE id IN (SELECT d.id FROM delivery d WHERE d.broadcast_id = :b AND d.state = 'queued'"
                     " AND (d.not_before IS NULL OR d.not_before <= :now)"
                     f" AND NOT {_OPTED_OUT.format(alias='d.')} ORDER BY d.id LIMIT :n{skip_locked})"
-                    " RETURNING id, broadcast_id, sender, address, variables, attempts"
+                    " RETURNING id, broadcast_id, sender, address, variables, attempts, claimed_at"
                 ),
                 values,
             ).all()
-        return sorted((Claimed(**mapping(row), epoch=epoch) for row in rows), key=lambda claimed: claimed.id)
+        return sorted((Claimed(**mapping(row)) for row in rows), key=lambda claimed: claimed.id)
 
     def _holds(self, connection: Connection, lease: str, epoch: int, now: int) -> bool:
         shared = " FOR SHARE" if self.dialect == "postgresql" else ""
@@ -95,10 +108,24 @@ class DeliveryQueries(MetaQueries):
         return found is not None
 
     def settle_deliveries(self, settlements: Sequence[Settlement]) -> None:
-        """Write the provider's answers, in one transaction."""
-        if not settlements:
-            return
+        """Write the provider's answers, in one transaction; one that can't be stored becomes `unknown` by itself."""
+        try:
+            self._settle_deliveries(settlements)
+        except (DataError, IntegrityError):
+            for settlement in settlements:
+                try:
+                    self._settle_deliveries([settlement])
+                except (DataError, IntegrityError):
+                    log.exception("The provider's answer to delivery %d can't be stored", settlement.id)
+                    unknown = Settlement(
+                        settlement.id, settlement.claimed_at, DeliveryState.UNKNOWN, error_code="unstorable"
+                    )
+                    self._settle_deliveries([unknown])
+
+    def _settle_deliveries(self, settlements: Sequence[Settlement]) -> None:
         now = self.now()
+        # In order of rows, as everywhere: two writers of the same rows then wait for one another, never in a circle.
+        ordered = sorted(settlements, key=lambda s: s.id)
         answered = [
             {
                 "id": s.id,
@@ -112,19 +139,19 @@ class DeliveryQueries(MetaQueries):
                 "error_code": s.error_code,
                 "error": s.error,
             }
-            for s in settlements
+            for s in ordered
             if s.state is not DeliveryState.QUEUED
         ]
         returned = [
             {
                 "id": s.id,
-                "epoch": s.epoch,
+                "claimed_at": s.claimed_at,
                 "not_before": now + int(s.delay * 1_000_000),
                 "refund": int(s.refund),
                 "error_code": s.error_code,
                 "error": s.error,
             }
-            for s in settlements
+            for s in ordered
             if s.state is DeliveryState.QUEUED
         ]
         with self.write() as connection:
@@ -181,6 +208,18 @@ class DeliveryQueries(MetaQueries):
                 ).rowcount
             )
 
+    def resume_broadcast(self, broadcast_id: str) -> bool:
+        """Let a paused broadcast run again; False when it was not paused."""
+        with self.write() as connection:
+            return bool(
+                connection.execute(
+                    text(
+                        "UPDATE broadcast SET state = 'running', state_reason = '' WHERE id = :b AND state = 'paused'"
+                    ),
+                    {"b": broadcast_id},
+                ).rowcount
+            )
+
     # ------------------------------------------------------------------ statuses
     def apply_statuses(self, connection: Connection, updates: Sequence[StatusUpdate]) -> int:
         """Apply status webhooks inside the caller's transaction. Returns how many named no row of ours."""
@@ -194,7 +233,7 @@ class DeliveryQueries(MetaQueries):
             elif correlation.kind == "d":
                 by_id.append(_status_values(update, correlation.row))
             else:
-                messages.append({"id": correlation.row, "state": update.status, "p": update.provider_id})
+                messages.append(_message_values(update, correlation.row))
         unmatched = 0
         for update in loose:  # sent by somebody who knows no correlation: the bot's own messages, other tools
             found = connection.execute(
@@ -207,22 +246,20 @@ class DeliveryQueries(MetaQueries):
                 text("SELECT id FROM message WHERE provider_id = :p"), {"p": update.provider_id}
             ).first()
             if message:
-                messages.append({"id": message[0], "state": update.status, "p": update.provider_id})
+                messages.append(_message_values(update, message[0]))
             else:
                 unmatched += 1
         if by_id:
-            connection.execute(text(_SETTLE), by_id)
+            connection.execute(text(_SETTLE), sorted(by_id, key=lambda values: values["id"]))
         if messages:
-            connection.execute(
-                text(
-                    "UPDATE message SET state = :state, provider_id = COALESCE(provider_id, :p) WHERE id = :id"
-                    " AND NOT (state = 'read' OR (state = 'delivered' AND :state = 'sent'))"
-                ),
-                messages,
-            )
+            connection.execute(text(_MESSAGE_STATUS), sorted(messages, key=lambda values: values["id"]))
         if unmatched:
             self.count_fact(connection, "statuses_unmatched", unmatched)
         return unmatched
+
+
+def _message_values(update: StatusUpdate, row: int) -> dict[str, Any]:
+    return {"id": row, "state": update.status, "rank": RANK[DeliveryState(update.status)], "p": update.provider_id}
 
 
 def _status_values(update: StatusUpdate, row: int) -> dict[str, Any]:

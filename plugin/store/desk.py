@@ -23,11 +23,10 @@ class DeskQueries(ContactQueries):
     """Queries on `service_case`, `case_event` and `notification`."""
 
     def live_case(self, connection: Connection, contact_id: str) -> str | None:
-        """The contact's open case, if a human has one."""
+        """The contact's open case, if a human has one; it can't be closed before the transaction ends."""
         c = t.service_case.c
-        row = connection.execute(
-            select(c.id).where(c.contact_id == contact_id, c.state.in_(_LIVE)).order_by(c.opened_at).limit(1)
-        ).first()
+        found = select(c.id).where(c.contact_id == contact_id, c.state.in_(_LIVE)).order_by(c.opened_at).limit(1)
+        row = connection.execute(found.with_for_update() if self.dialect == "postgresql" else found).first()
         return row[0] if row else None
 
     def open_case(
@@ -47,6 +46,8 @@ class DeskQueries(ContactQueries):
             connection.execute(select(t.contact.c.id).where(t.contact.c.id == contact_id).with_for_update())
             live = self.live_case(connection, contact_id)
             if live:
+                if inbound_id:
+                    self.attach_to_case(connection, inbound_id, live)
                 return live
         case_id, now = new_id(), self.now()
         connection.execute(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
 from sqlalchemy import and_, or_, select, text
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 
 from plugin.connector import ConsentChange, InboundMessage, StatusUpdate, Unreadable
 from plugin.domain.broadcast import Broadcast, redirect_from_json, rule_from_json
@@ -19,6 +21,12 @@ from plugin.store.database import micros, new_id
 from plugin.store.deliveries import DeliveryQueries
 from plugin.store.meta import from_json, mapping, to_json
 from plugin.usecases.receive import Person, StoredItem
+
+#: PostgreSQL's code for a transaction that was ended to break a deadlock.
+_DEADLOCK = "40P01"
+#: Tries of one message after which later messages of the same person pass it.
+_PASSED_AFTER = 5
+_FEW = "(CASE WHEN attempts < 7 THEN attempts ELSE 7 END)"
 
 
 class ReplyQueries(ContactQueries, DeliveryQueries):
@@ -33,18 +41,61 @@ class ReplyQueries(ContactQueries, DeliveryQueries):
         unreadable: Sequence[tuple[Unreadable, str]],
     ) -> tuple[int, int]:
         """Commit one webhook body. Returns how many messages were new and how many were seen before."""
+        for attempt in (1, 2, 3):
+            try:
+                return self._store_batch(channel, messages, statuses, consents, unreadable)
+            except OperationalError as error:
+                # PostgreSQL ends one of two writers that wait for one another; the batch is whole, so it may go again.
+                if attempt == 3 or getattr(error.orig, "pgcode", None) != _DEADLOCK:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _store_batch(
+        self,
+        channel: str,
+        messages: Sequence[StoredItem],
+        statuses: Sequence[StatusUpdate],
+        consents: Sequence[tuple[ConsentChange, str | None]],
+        unreadable: Sequence[tuple[Unreadable, str]],
+    ) -> tuple[int, int]:
         new = 0
         with self.write() as connection:
             received_at = self.now()
-            for offset, item in enumerate(messages):
-                new += self._store_message(connection, channel, item.person, item.message, received_at + offset)
-            self.apply_statuses(connection, statuses)
+            # In order of people, as everywhere: two batches of the same people then wait for one another in line.
+            for offset, item in sorted(enumerate(messages), key=lambda pair: _who(pair[1].person)):
+                at = received_at + offset
+                write = partial(self._store_message, connection, channel, item.person, item.message, at)
+                new += self._guarded(connection, channel, item.message, at, write) or 0
+            together = partial(self.apply_statuses, connection, statuses)
+            if self._guarded(connection, channel, None, received_at, together) is None:
+                for update in statuses:
+                    alone = partial(self.apply_statuses, connection, [update])
+                    self._guarded(connection, channel, update, received_at, alone)
             for change, canonical in consents:
                 for number in self._numbers(connection, change, canonical) if change.stop else ():
                     self.write_opt_out(connection, number, "provider", "", None)
             for broken, key in unreadable:
                 self._store_unreadable(connection, channel, broken, key, received_at)
         return new, len(messages) - new
+
+    def _guarded(
+        self,
+        connection: Connection,
+        channel: str,
+        item: InboundMessage | StatusUpdate | None,
+        at: int,
+        write: Callable[[], int],
+    ) -> int | None:
+        """Write one item on a savepoint; one that the database refuses is set aside, and its neighbours are stored."""
+        try:
+            with connection.begin_nested():
+                return write()
+        except (DataError, IntegrityError, ValueError) as error:  # ValueError: psycopg2's word for a NUL in a text
+            if item is not None:
+                reason = f"{type(error).__name__}: {str(getattr(error, 'orig', error))[:200]}"
+                broken = Unreadable(reason, _printable(item))
+                self._store_unreadable(connection, channel, broken, f"unreadable.{new_id()}", at)
+            return None
 
     def _store_message(
         self, connection: Connection, channel: str, person: Person, message: InboundMessage, received_at: int
@@ -144,14 +195,17 @@ class ReplyQueries(ContactQueries, DeliveryQueries):
         with self.write() as connection:
             rows = connection.execute(
                 text(
-                    "UPDATE inbound SET taken_until = :until, attempts = attempts + 1 WHERE id IN ("
+                    # A message that kills its worker comes back later and later: the lease doubles with each attempt.
+                    f"UPDATE inbound SET taken_until = :now + CAST(:lease AS BIGINT) * (1 << {_FEW}),"
+                    " attempts = attempts + 1 WHERE id IN ("
                     "SELECT i.id FROM inbound i WHERE i.state = 'stored'"
                     " AND (i.taken_until IS NULL OR i.taken_until <= :now)"
                     " AND NOT EXISTS (SELECT 1 FROM inbound e WHERE e.contact_id = i.contact_id AND e.state = 'stored'"
+                    f" AND e.attempts <= {_PASSED_AFTER}"
                     " AND (e.received_at < i.received_at OR (e.received_at = i.received_at AND e.id < i.id)))"
                     f" ORDER BY i.received_at LIMIT :n{skip_locked}) RETURNING id, received_at"
                 ),
-                {"until": now + int(lease_seconds * 1_000_000), "now": now, "n": limit},
+                {"lease": int(lease_seconds * 1_000_000), "now": now, "n": limit},
             ).all()
         return [row[0] for row in sorted(rows, key=lambda row: (row[1], row[0]))]
 
@@ -189,19 +243,22 @@ class ReplyQueries(ContactQueries, DeliveryQueries):
                 .values(state="done", bot_done_at=self.now(), taken_until=None)
             )
 
-    def release_inbound(self, inbound_id: str, error: str, delay: float, max_attempts: int) -> bool:
-        """Try again in `delay` seconds, or quarantine after `max_attempts`. Returns whether it was quarantined."""
+    def release_inbound(
+        self, inbound_id: str, error: str, *, first_delay: float, max_delay: float, patience: float
+    ) -> bool:
+        """Try again later and later; `patience` seconds after its arrival the message is quarantined (True)."""
         i = t.inbound.c
         with self.write() as connection:
-            row = connection.execute(select(i.attempts, i.state).where(i.id == inbound_id)).first()
+            row = connection.execute(select(i.attempts, i.state, i.received_at).where(i.id == inbound_id)).first()
             if row is None or row.state != "stored":
                 return False
-            poison = int(row.attempts) >= max_attempts
+            delay = min(first_delay * 2 ** min(max(int(row.attempts) - 1, 0), 20), max_delay)
+            late = self.now() - int(row.received_at) >= patience * 1_000_000
             values: dict[str, Any] = {"note": error[:2000], "taken_until": self.now() + int(delay * 1_000_000)}
-            if poison:
+            if late:
                 values["state"] = "quarantined"
             connection.execute(t.inbound.update().where(i.id == inbound_id).values(**values))
-        return poison
+        return late
 
     # ------------------------------------------------------------------ one message
     def inbound(self, inbound_id: str, connection: Connection | None = None) -> Inbound | None:
@@ -227,10 +284,13 @@ class ReplyQueries(ContactQueries, DeliveryQueries):
     def candidates(self, connection: Connection, inbound: Inbound, person: Person) -> dict[str, list[Candidate]]:
         """Deliveries the message may answer, by rung: context, user_ref, returned_address, number; newest first."""
         d = t.delivery.c
-        base = and_(d.sender == inbound.sender, d.state.notin_(("skipped", "rejected", "queued", "deferred")))
         found: dict[str, list[Candidate]] = {}
         if inbound.context_id:
-            found["context"] = self._candidates(connection, and_(base, d.provider_id == inbound.context_id))
+            proved = and_(d.sender == inbound.sender, d.provider_id == inbound.context_id)
+            found["context"] = self._candidates(connection, proved)
+        # Who was refused the message can't be answering it.
+        unsent = ("skipped", "rejected", "queued", "deferred", "failed")
+        base = and_(d.sender == inbound.sender, d.state.notin_(unsent))
         if person.user_ref:
             found["user_ref"] = self._candidates(connection, and_(base, d.user_ref == person.user_ref))
         if person.address:
@@ -263,7 +323,7 @@ class ReplyQueries(ContactQueries, DeliveryQueries):
                 sender=row.sender,
                 canonical=row.canonical,
                 user_ref=row.user_ref,
-                sent_at=row.sent_at or row.claimed_at or 0,
+                sent_at=row.claimed_at or row.sent_at or 0,
                 window=row.window,
                 replied=row.replied_at is not None,
                 row_redirect=from_json(row.row_redirect),
@@ -349,6 +409,14 @@ class ReplyQueries(ContactQueries, DeliveryQueries):
             {"c": canonical},
         )
         return bool(new)
+
+
+def _who(person: Person) -> tuple[str, str]:
+    return person.canonical or "", person.user_ref or ""
+
+
+def _printable(item: InboundMessage | StatusUpdate) -> dict[str, Any]:
+    return {name: str(value).replace("\0", "") for name, value in vars(item).items()}
 
 
 def decision_to_json(decision: Decision) -> str:

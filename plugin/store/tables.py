@@ -1,6 +1,7 @@
 """All tables. Times are UTC, stored as microseconds since 1970 in 64-bit integers: they sort, compare and index
 alike on SQLite and PostgreSQL, and no driver turns them into something else.
 
+What a provider gives us (ids, codes, numbers) is Text: its length is not ours to promise.
 Ids shown outside are UUIDv7-like texts of 32 hex digits; `delivery.id` and the other integer keys stay inside.
 JSON is text written by orjson.
 """
@@ -232,10 +233,10 @@ delivery = Table(
     Column("redirect", Text),
     Column("attempts", Integer, nullable=False, default=0),
     Column("epoch", BigInteger, nullable=False, default=0),
-    Column("provider_id", String(128)),
-    Column("returned_address", String(20)),
-    Column("user_ref", String(160)),  # the provider's id of the person (Meta: BSUID), learnt from answers and statuses
-    Column("error_code", String(32)),
+    Column("provider_id", Text),
+    Column("returned_address", Text),
+    Column("user_ref", Text),  # the provider's id of the person (Meta: BSUID), learnt from answers and statuses
+    Column("error_code", Text),
     Column("error", Text),
     _time("not_before"),
     _time("claimed_at"),
@@ -269,9 +270,9 @@ contact = Table(
     _id(),  # also Rasa's sender_id
     Column("channel", String(64), nullable=False),
     Column("sender", String(64), nullable=False),
-    Column("address", String(20)),  # +E.164 of the first message
-    Column("canonical", String(20)),
-    Column("user_ref", String(160)),
+    Column("address", Text),  # +E.164 of the first message
+    Column("canonical", Text),
+    Column("user_ref", Text),
     Column("name", String(200), nullable=False, default=""),
     _time("last_inbound_at"),
     _time("created_at", nullable=False),
@@ -284,14 +285,14 @@ inbound = Table(
     metadata,
     _id(),
     Column("channel", String(64), nullable=False),
-    Column("provider_id", String(160), nullable=False, unique=True),
-    Column("sender", String(64), nullable=False),
+    Column("provider_id", Text, nullable=False, unique=True),
+    Column("sender", Text, nullable=False),
     Column("contact_id", ForeignKey("contact.id")),
-    Column("kind", String(32), nullable=False),
+    Column("kind", Text, nullable=False),
     Column("text", Text, nullable=False, default=""),
     Column("payload", Text),
     Column("is_tap", Boolean, nullable=False, default=False),
-    Column("context_id", String(160)),
+    Column("context_id", Text),
     Column("raw", Text, nullable=False),
     # stored → (taken) → done; quarantined: unreadable or failed too often
     Column("state", String(16), nullable=False),
@@ -366,7 +367,8 @@ message = Table(
     Column("state", String(16), nullable=False),
     Column("epoch", BigInteger, nullable=False, default=0),
     Column("attempts", Integer, nullable=False, default=0),
-    Column("provider_id", String(160)),
+    _time("claimed_at"),
+    Column("provider_id", Text),
     Column("inbound_id", String(32)),
     Column("error", Text),
     Column("dedupe", String(64), unique=True),  # one message per effect, however often the effect is tried

@@ -142,7 +142,11 @@ class Scenario:
             self.store.settle_deliveries(
                 [
                     Settlement(
-                        c.id, epoch, DeliveryState.SENT, provider_id=f"wamid.out.{c.id}", address=c.address.lstrip("+")
+                        c.id,
+                        c.claimed_at,
+                        DeliveryState.SENT,
+                        provider_id=f"wamid.out.{c.id}",
+                        address=c.address.lstrip("+"),
                     )
                     for c in claimed
                 ]

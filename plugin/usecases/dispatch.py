@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
 #: Seconds until the first new try; each further one waits twice as long.
 RETRY_SECONDS = 1.0
+#: Seconds until something is tried again that only a person can put right.
+BLOCKED_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Claimed:
     address: str
     variables: str | None
     attempts: int
-    epoch: int
+    claimed_at: int
 
 
 @dataclass(frozen=True)
@@ -61,20 +63,21 @@ class QueuedMessage:
     text: str
     buttons: str
     attempts: int
-    epoch: int
+    claimed_at: int
 
 
 @dataclass(frozen=True)
 class Settlement:
     """What became of a claimed row.
 
-    State `queued` gives it back: after `delay` seconds it may be claimed again; `refund` when the refusal was not
+    `claimed_at` names the claim it answers (microseconds UTC). State `queued` gives the row back: after `delay`
+    seconds it may be claimed again; `refund` when the refusal was not
     this recipient's fault and costs no attempt. `slow_down` asks the whole sending number to wait so many seconds;
     `blocked` says why the whole broadcast must stop.
     """
 
     id: int
-    epoch: int
+    claimed_at: int
     state: DeliveryState
     provider_id: str | None = None
     address: str | None = None
@@ -122,7 +125,7 @@ async def send_delivery(connector: Connector, template: Template, claimed: Claim
         content=template_message(template, claimed, key),
         correlation=str(Correlation("d", claimed.id, claimed.attempts)),
     )
-    return await _send(connector, message, claimed.id, claimed.epoch, claimed.attempts)
+    return await _send(connector, message, claimed.id, claimed.claimed_at, claimed.attempts)
 
 
 async def send_message(connector: Connector, queued: QueuedMessage) -> Settlement:
@@ -135,39 +138,39 @@ async def send_message(connector: Connector, queued: QueuedMessage) -> Settlemen
         content=TextMessage(queued.text, buttons),
         correlation=str(Correlation("m", queued.id, queued.attempts)),
     )
-    return await _send(connector, message, queued.id, queued.epoch, queued.attempts)
+    return await _send(connector, message, queued.id, queued.claimed_at, queued.attempts)
 
 
-async def _send(connector: Connector, message: Outbound, row: int, epoch: int, attempts: int) -> Settlement:
+async def _send(connector: Connector, message: Outbound, row: int, claim: int, attempts: int) -> Settlement:
     try:
-        return _accepted(await connector.send(message), row, epoch)
+        return _accepted(await connector.send(message), row, claim)
     except SendError as error:
-        return _refused(error, row, epoch, attempts)
+        return _refused(error, row, claim, attempts)
     except Exception as error:
         # A connector must not raise anything else; when it does, nobody knows whether bytes left.
         log.exception("The connector %s failed in a way it should not", connector.name)
-        return Settlement(row, epoch, DeliveryState.UNKNOWN, error_code="connector", error=type(error).__name__)
+        return Settlement(row, claim, DeliveryState.UNKNOWN, error_code="connector", error=type(error).__name__)
 
 
-def _accepted(result: SendResult, row: int, epoch: int) -> Settlement:
+def _accepted(result: SendResult, row: int, claim: int) -> Settlement:
     return Settlement(
-        row, epoch, DeliveryState.SENT, provider_id=result.provider_id, address=result.address, user_ref=result.user_id
+        row, claim, DeliveryState.SENT, provider_id=result.provider_id, address=result.address, user_ref=result.user_id
     )
 
 
-def _refused(error: SendError, row: int, epoch: int, attempts: int) -> Settlement:
+def _refused(error: SendError, row: int, claim: int, attempts: int) -> Settlement:
     code, text = error.code or type(error).__name__, error.message
     if isinstance(error, Ambiguous):
-        return Settlement(row, epoch, DeliveryState.UNKNOWN, error_code=code, error=text)
+        return Settlement(row, claim, DeliveryState.UNKNOWN, error_code=code, error=text)
     if isinstance(error, Throttled):
         wait = error.retry_after
         return Settlement(
-            row, epoch, DeliveryState.QUEUED, error_code=code, error=text, delay=wait, refund=True, slow_down=wait
+            row, claim, DeliveryState.QUEUED, error_code=code, error=text, delay=wait, refund=True, slow_down=wait
         )
     if isinstance(error, NotSent):
         return Settlement(
             row,
-            epoch,
+            claim,
             DeliveryState.QUEUED,
             error_code=code,
             error=text,
@@ -177,11 +180,14 @@ def _refused(error: SendError, row: int, epoch: int, attempts: int) -> Settlemen
         )
     if isinstance(error, Blocked):
         reason = f"{text} (código {code})"
-        return Settlement(row, epoch, DeliveryState.QUEUED, error_code=code, error=text, refund=True, blocked=reason)
+        return Settlement(
+            row, claim, DeliveryState.QUEUED, error_code=code, error=text,
+            delay=BLOCKED_SECONDS, refund=True, blocked=reason,
+        )  # fmt: skip
     if isinstance(error, Transient) and attempts < MAX_ATTEMPTS:
         return Settlement(
-            row, epoch, DeliveryState.QUEUED, error_code=code, error=text, delay=RETRY_SECONDS * 2**attempts
+            row, claim, DeliveryState.QUEUED, error_code=code, error=text, delay=RETRY_SECONDS * 2**attempts
         )
     if not isinstance(error, (Rejected, Transient)):
         log.warning("A send error of no known class was taken as final: %s", type(error).__name__)
-    return Settlement(row, epoch, DeliveryState.FAILED, error_code=code, error=text)
+    return Settlement(row, claim, DeliveryState.FAILED, error_code=code, error=text)

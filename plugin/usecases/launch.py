@@ -21,7 +21,7 @@ from plugin.domain.broadcast import (
 )
 from plugin.domain.consent import is_opt_out
 from plugin.domain.redirect import FreeText, Redirect, RedirectKind
-from plugin.domain.template import ButtonKind, Template
+from plugin.domain.template import DEFAULT_TALK_BUTTON, ButtonKind, Template
 from plugin.domain.upload import Upload
 from plugin.errors import Conflict, Invalid, NotFound
 
@@ -74,6 +74,7 @@ class LaunchStore(Protocol):
     def upload(self, upload_id: str) -> Upload | None: ...
     def template(self, template_id: str) -> Template | None: ...
     def template_channel(self, template_id: str) -> str: ...
+    def rows_ask_for_human(self, upload_id: str) -> bool: ...
     def operation_facts(self, operation_id: str) -> OperationFacts | None: ...
     def create_broadcast(
         self, connection: Connection, request: LaunchRequest, *, channel: str, sender: str, upload: Upload,
@@ -99,14 +100,16 @@ def launch(
     request: LaunchRequest,
     *,
     idempotency_key: str,
-    opt_out_label_rules: bool = True,
+    talk_button: str = DEFAULT_TALK_BUTTON,
 ) -> Launched:
     """Store the broadcast and one delivery per uploaded line; the dispatcher begins at once.
 
     The same key with the same request gives the first broadcast again; with another request it is refused.
 
+    A quick reply whose label is an opt-out phrase opts out unless a rule says otherwise.
+
     Args:
-        opt_out_label_rules: a quick reply whose label is an opt-out phrase opts out unless a rule says otherwise.
+        talk_button: label of the quick reply that asks for a conversation.
 
     Raises:
         NotFound, Forbidden: not this person's operation.
@@ -121,17 +124,28 @@ def launch(
             field="Idempotency-Key",
         )
     body_hash = request.fingerprint()
+    with store.write() as connection:  # a repetition gets its answer whatever has changed since
+        earlier = store.replayed(connection, principal.user_id, idempotency_key, body_hash)
+    if earlier is not None:
+        return Launched(earlier, replayed=True)
     facts = store.operation_facts(request.operation_id)
     if facts is None:
         raise NotFound("Esta operação não existe.")
     _check(request, facts)
     upload, channel, template = _material(store, request)
     buttons = dict(request.buttons)
-    if opt_out_label_rules:
-        for button in template.quick_replies:
-            if is_opt_out(button.text):
-                buttons.setdefault(button.index, ButtonRule(opt_out=True))
+    for button in template.quick_replies:
+        if is_opt_out(button.text):
+            buttons.setdefault(button.index, ButtonRule(opt_out=True))
     _check_buttons(buttons, template, facts)
+    if facts.push_queue is None and (
+        _asks_for_human(request, buttons, template, talk_button) or store.rows_ask_for_human(upload.id)
+    ):
+        raise Invalid(
+            "Quem responder iria para a fila de push, e esta operação não tem uma.",
+            "Escolha a fila ou o atendente, ou peça ao administrador que crie a fila de push.",
+            field="redirect",
+        )
     with store.write() as connection:
         earlier = store.replayed(connection, principal.user_id, idempotency_key, body_hash)
         if earlier is not None:
@@ -176,16 +190,22 @@ def _material(store: LaunchStore, request: LaunchRequest) -> tuple[Upload, str, 
 
 def _check(request: LaunchRequest, facts: OperationFacts) -> None:
     _check_target(request.redirect, facts, "redirect")
-    if request.redirect.kind is RedirectKind.HUMAN and not (
-        request.redirect.queue or request.redirect.agent or facts.push_queue
-    ):
-        raise Invalid("Escolha a fila ou o atendente.", "Esta operação não tem fila de push.", field="redirect")
     if not 1 <= request.window_hours <= MAX_WINDOW_HOURS:
         raise Invalid(f"A janela de resposta vai de 1 a {MAX_WINDOW_HOURS} horas.", field="window_hours")
     if len(request.notify_text) > MAX_NOTIFY_TEXT:
         raise Invalid(
             f"O texto da notificação passa de {MAX_NOTIFY_TEXT} caracteres.", "Encurte-o.", field="notify_text"
         )
+
+
+def _asks_for_human(
+    request: LaunchRequest, buttons: Mapping[int, ButtonRule], template: Template, talk_button: str
+) -> bool:
+    """Whether an answer may go to a human whom nobody has named."""
+    chosen = [request.redirect, *(rule.redirect for rule in buttons.values() if rule.redirect)]
+    if any(one.kind is RedirectKind.HUMAN and not (one.queue or one.agent) for one in chosen):
+        return True
+    return request.redirect.kind is RedirectKind.NONE and template.talk_button(talk_button) is not None
 
 
 def _check_buttons(buttons: Mapping[int, ButtonRule], template: Template, facts: OperationFacts) -> None:

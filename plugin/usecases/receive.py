@@ -18,19 +18,22 @@ from sqlalchemy.engine import Connection
 
 from plugin.connector import Connector, ConsentChange, InboundMessage, StatusUpdate, Unreadable
 from plugin.domain.address import canonical
-from plugin.domain.broadcast import Broadcast, ButtonRule
-from plugin.domain.consent import is_opt_out
+from plugin.domain.consent import is_clear_opt_out, is_opt_out
 from plugin.domain.conversation import Candidate, Contact, Inbound, Proof
-from plugin.domain.redirect import Decision, Outcome, Redirect, choose, decide
-from plugin.domain.template import DEFAULT_TALK_BUTTON, Template
+from plugin.domain.redirect import Decision, Outcome, choose, decide
+from plugin.domain.template import DEFAULT_TALK_BUTTON, Template, fold
 from plugin.domain.token import ButtonToken
 from plugin.errors import NotFound
 from plugin.usecases.redirect import RedirectStore, Texts, redirect
 
 log = logging.getLogger(__name__)
 
-#: Tries of one message before it is set aside for a person to look at.
-MAX_ATTEMPTS = 5
+#: Hours of trying one message before it is set aside for a person to look at. Long: while the bot's own store is
+#: down, every message fails. Others of the same person pass it after a few tries.
+PATIENCE_HOURS = 24
+#: Seconds until the first new try; each further one waits twice as long, at most `MAX_DELAY`.
+FIRST_DELAY = 2.0
+MAX_DELAY = 300.0
 
 #: Things a provider reports about a conversation that nobody said in it: no answer to a broadcast, no turn for the bot.
 SILENT_KINDS = frozenset({"reaction", "system", "unsupported", "edit", "revoke", "request_welcome"})
@@ -102,13 +105,14 @@ class ReceiveStore(RedirectStore, Protocol):
     def take_inbound(self, limit: int, lease_seconds: float) -> list[str]: ...
     def stale_inbound(self, older_than: int, limit: int) -> list[str]: ...
     def finish_inbound(self, inbound_id: str) -> None: ...
-    def release_inbound(self, inbound_id: str, error: str, delay: float, max_attempts: int) -> bool: ...
+    def release_inbound(
+        self, inbound_id: str, error: str, *, first_delay: float, max_delay: float, patience: float
+    ) -> bool: ...
     def candidates(
         self, connection: Connection, inbound: Inbound, person: Person
     ) -> Mapping[str, Sequence[Candidate]]: ...
     def mark_replied(self, connection: Connection, delivery_id: int, at: int) -> bool: ...
     def save_route(self, connection: Connection, inbound_id: str, **values: Any) -> None: ...
-    def attach_to_case(self, connection: Connection, inbound_id: str, case_id: str) -> None: ...
     def delivery_text(self, delivery_id: int) -> str: ...
     def read(self) -> AbstractContextManager[Connection]: ...
 
@@ -153,9 +157,11 @@ def finish(store: ReceiveStore, inbound_id: str) -> None:
 
 
 def release(store: ReceiveStore, inbound_id: str, error: str) -> None:
-    """Something failed: try again a little later, at most `MAX_ATTEMPTS` times, then set the message aside."""
-    if store.release_inbound(inbound_id, error, delay=2.0, max_attempts=MAX_ATTEMPTS):
-        log.error("Message %s was set aside after %d attempts: %s", inbound_id, MAX_ATTEMPTS, error)
+    """Something failed: try again later and later, for `PATIENCE_HOURS`, then set the message aside."""
+    if store.release_inbound(
+        inbound_id, error, first_delay=FIRST_DELAY, max_delay=MAX_DELAY, patience=PATIENCE_HOURS * 3600
+    ):
+        log.error("Message %s was set aside after %d hours: %s", inbound_id, PATIENCE_HOURS, error)
 
 
 def route(store: ReceiveStore, inbound_id: str, *, key: bytes, talk_button: str = DEFAULT_TALK_BUTTON) -> Route:
@@ -180,7 +186,7 @@ def route(store: ReceiveStore, inbound_id: str, *, key: bytes, talk_button: str 
 
 
 def _route(store: ReceiveStore, connection: Connection, inbound: Inbound, key: bytes, talk_button: str) -> None:
-    contact = store.contact(inbound.contact_id)
+    contact = store.contact(inbound.contact_id, connection)
     assert contact is not None
     if inbound.kind in SILENT_KINDS:
         live_case = store.live_case(connection, inbound.contact_id)
@@ -198,7 +204,7 @@ def _route(store: ReceiveStore, connection: Connection, inbound: Inbound, key: b
         else:
             values["note"] = "after the reply window"
         values.update(delivery_id=candidate.delivery_id, proof=proof, interaction=first)
-    decision = _decide(store, connection, inbound, candidate, first, key, talk_button)
+    decision = _decide(store, connection, inbound, candidate, proof, first, key, talk_button)
     live_case = store.live_case(connection, inbound.contact_id)
     if live_case:
         # A person is talking to this contact: the bot keeps silent, whatever the broadcast says.
@@ -238,7 +244,7 @@ def _attribute(
     near = [c for c in rungs.get("number", ()) if c.open_at(inbound.at)]
     if len({c.goes_to for c in near}) == 1:
         return near[0], Proof.NUMBER.value, ""
-    if is_opt_out(inbound.text):
+    if not inbound.is_tap and is_clear_opt_out(inbound.text):
         # "PARAR" needs no window and no certainty about which of our broadcasts was meant: the newest stands for all.
         for rung in (Proof.USER_REF, Proof.RETURNED_ADDRESS, Proof.NUMBER):
             for found in rungs.get(rung.value, ()):
@@ -262,6 +268,7 @@ def _decide(
     connection: Connection,
     inbound: Inbound,
     candidate: Candidate | None,
+    proof: str,
     first: bool,
     key: bytes,
     talk_button: str,
@@ -269,30 +276,43 @@ def _decide(
     if candidate is None:
         return None
     broadcast, row = store.broadcast_of(connection, candidate.delivery_id)
-    button_rule = _button_rule(inbound, broadcast, key)
-    opt_out = is_opt_out(inbound.text) or bool(button_rule and button_rule.opt_out)
+    template = Template.from_meta(broadcast.template)
+    button = _tapped_button(inbound, template, proof, key)
+    rule = broadcast.buttons.get(button) if button is not None else None
+    if inbound.is_tap:
+        # A button of the bot's own may say "Cancelar" and mean an appointment: only the template's buttons opt out.
+        opt_out = bool(rule and rule.opt_out)
+    else:
+        opt_out = is_opt_out(inbound.text) if first else is_clear_opt_out(inbound.text)
     if not first and not opt_out:
         return None
-    template = Template.from_meta(broadcast.template)
-    chosen, _level = choose(_button_redirect(button_rule), row, broadcast.redirect)
+    chosen, _level = choose(rule.redirect if rule else None, row, broadcast.redirect)
     return decide(
         template=template,
         redirect=chosen,
         push_queue=broadcast.push_queue,
-        is_tap=inbound.is_tap,
+        is_tap=button is not None,
         free_text=broadcast.free_text,
         opt_out=opt_out,
         talk_button=template.talk_button(talk_button) is not None,
     )
 
 
-def _button_rule(inbound: Inbound, broadcast: Broadcast, key: bytes) -> ButtonRule | None:
-    token = ButtonToken.read(inbound.payload, key) if inbound.is_tap else None
-    return broadcast.buttons.get(token.button) if token else None
+def _tapped_button(inbound: Inbound, template: Template, proof: str, key: bytes) -> int | None:
+    """The index of the template's button that was tapped; None for typed text and for buttons of the bot's own.
 
-
-def _button_redirect(rule: ButtonRule | None) -> Redirect | None:
-    return rule.redirect if rule else None
+    Without a token of ours in it (a template sent by another tool, or before the key changed) a tap is known by
+    context and label: Meta returns the label as payload when none was sent along.
+    """
+    if not inbound.is_tap:
+        return None
+    token = ButtonToken.read(inbound.payload, key)
+    if token is not None:
+        return token.button
+    if proof != Proof.CONTEXT.value:
+        return None
+    label = fold(inbound.text)
+    return next((b.index for b in template.quick_replies if fold(b.text) == label), None)
 
 
 def _as_route(store: ReceiveStore, inbound: Inbound, contact: Contact) -> Route:
@@ -329,11 +349,19 @@ def sweep(store: ReceiveStore, *, key: bytes, texts: Texts, talk_button: str, ol
     """
     swept = 0
     for inbound_id in store.stale_inbound(int(older_than * 1_000_000), 200):
-        found = route(store, inbound_id, key=key, talk_button=talk_button)
-        if found.kind != "interaction" or found.redirected:
-            continue
-        done = redirect(store, inbound_id, contact_id=None, by="sweeper", texts=texts)
-        swept += done.first
-        if not done.bot_reply:
-            store.finish_inbound(inbound_id)
+        try:
+            swept += _sweep_one(store, inbound_id, key, texts, talk_button)
+        except Exception:
+            # One message that can't be redirected must not keep those behind it waiting.
+            log.exception("Message %s could not be redirected without the bot", inbound_id)
     return swept
+
+
+def _sweep_one(store: ReceiveStore, inbound_id: str, key: bytes, texts: Texts, talk_button: str) -> bool:
+    found = route(store, inbound_id, key=key, talk_button=talk_button)
+    if found.kind != "interaction" or found.redirected:
+        return False
+    done = redirect(store, inbound_id, contact_id=None, by="sweeper", texts=texts)
+    if not done.bot_reply:
+        store.finish_inbound(inbound_id)
+    return done.first

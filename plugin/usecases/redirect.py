@@ -46,10 +46,11 @@ class RedirectStore(Protocol):
     def now(self) -> int: ...
     def write(self) -> AbstractContextManager[Connection]: ...
     def inbound(self, inbound_id: str, connection: Connection | None = None) -> Inbound | None: ...
-    def contact(self, contact_id: str) -> Contact | None: ...
+    def contact(self, contact_id: str, connection: Connection | None = None) -> Contact | None: ...
     def broadcast_of(self, connection: Connection, delivery_id: int) -> tuple[Broadcast, Redirect | None]: ...
     def candidate(self, connection: Connection, delivery_id: int) -> Candidate | None: ...
     def live_case(self, connection: Connection, contact_id: str) -> str | None: ...
+    def attach_to_case(self, connection: Connection, inbound_id: str, case_id: str) -> None: ...
     def open_case(
         self,
         connection: Connection,
@@ -132,12 +133,14 @@ def _carry_out(store: RedirectStore, connection: Connection, reply: Inbound, sai
     decision = reply.decision
     assert decision is not None
     case_id: str | None = None
-    contact = store.contact(reply.contact_id)
+    contact = store.contact(reply.contact_id, connection)
     assert contact is not None
     if decision.outcome is Outcome.HUMAN:
         assert reply.operation_id is not None
         case_id = store.live_case(connection, reply.contact_id)
-        if case_id is None:
+        if case_id is not None:
+            store.attach_to_case(connection, reply.id, case_id)
+        else:
             case_id = store.open_case(
                 connection,
                 operation_id=reply.operation_id,

@@ -109,7 +109,14 @@ async def start(call: Call) -> HTTPResponse:
         notify_team=bool(given.get("notify_team")),
         window_hours=given.get("window_hours") or DEFAULT_WINDOW_HOURS,
     )
-    launched = await call.run(launch.launch, call.services.store, call.session.principal, request, idempotency_key=key)
+    launched = await call.run(
+        launch.launch,
+        call.services.store,
+        call.session.principal,
+        request,
+        idempotency_key=key,
+        talk_button=call.services.settings.talk_button,
+    )
     answer = {"id": launched.broadcast_id, "replayed": launched.replayed}
     return json_answer(answer, 201, {"Location": f"/desk/api/v1/broadcasts/{launched.broadcast_id}"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 
@@ -21,11 +21,11 @@ from plugin.connector import (
     SendResult,
     StatusUpdate,
     TemplateMessage,
+    TextMessage,
     Throttled,
     Transient,
 )
 from plugin.dispatch.loop import LEASE, Dispatcher
-from plugin.domain.delivery import DeliveryState
 from plugin.domain.template import Template
 from plugin.domain.token import ButtonToken
 from plugin.settings import Settings
@@ -201,16 +201,63 @@ def test_the_rank_never_falls_whatever_the_order_of_statuses(scenario: Scenario,
     assert states(scenario, broadcast) == {"read": 1}
 
 
-def test_an_old_answer_does_not_undo_a_later_claim(scenario: Scenario) -> None:
-    number = scenario.number()
-    broadcast = scenario.launch([number])
-    first = scenario.store.take_lease(LEASE, "one", 60)
-    assert first is not None
-    (claimed,) = scenario.store.claim_deliveries(broadcast, 1, LEASE, first)
-    with scenario.store.write() as connection:
-        connection.exec_driver_sql(f"UPDATE delivery SET epoch = {first + 1}")
-    scenario.store.settle_deliveries([Settlement(claimed.id, first, DeliveryState.QUEUED)])
-    assert states(scenario, broadcast) == {"sending": 1}
+async def test_never_more_rows_are_open_than_the_window_holds(scenario: Scenario) -> None:
+    broadcast = scenario.launch([scenario.number() for _ in range(120)])
+    connector = Loopback(latency=0.01)
+    most = 0
+
+    def done() -> bool:
+        nonlocal most
+        most = max(most, report(scenario.store, scenario.operator, broadcast).states["sending"])
+        return len(connector.sent) == 120
+
+    async with dispatching(scenario.store, connector, window=6):
+        await until(done)
+    assert 0 < most <= 6
+
+
+async def test_an_answer_that_was_committed_but_not_heard_of_leads_to_no_second_send(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario.launch([scenario.number()])
+    settle = scenario.store.settle_deliveries
+    calls = 0
+
+    def lost(settlements: Sequence[Settlement]) -> None:
+        nonlocal calls
+        settle(settlements)
+        calls += 1
+        if calls == 1:
+            raise ConnectionError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(scenario.store, "settle_deliveries", lost)
+    connector = Loopback(latency=0.3)
+    connector.fail_next(NotSent("refused"))
+    async with dispatching(scenario.store, connector):
+        await until(lambda: calls >= 3)
+    assert len(connector.sent) == 1
+
+
+async def test_a_message_that_only_a_person_can_unblock_neither_spins_nor_starves_the_broadcast(
+    scenario: Scenario,
+) -> None:
+    for _ in range(8):
+        number = scenario.number()
+        scenario.send_all(scenario.launch([number]))
+        scenario.redirect(scenario.reply(number))
+    broadcast = scenario.launch([scenario.number() for _ in range(60)])
+
+    class Expired(Loopback):
+        async def send(self, message: Outbound) -> SendResult:
+            if isinstance(message.content, TextMessage):
+                self.attempts += 1
+                raise Blocked("token expired", "190")
+            return await super().send(message)
+
+    connector = Expired()
+    async with dispatching(scenario.store, connector):
+        await until(lambda: states(scenario, broadcast) == {"sent": 60})
+    assert connector.attempts <= 60 + 8
 
 
 async def test_an_agents_answer_goes_out_before_bulk_and_in_order(scenario: Scenario) -> None:

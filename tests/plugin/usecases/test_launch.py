@@ -117,3 +117,27 @@ def test_a_poor_idempotency_key_is_refused(scenario: Scenario, key: str) -> None
     request = scenario.request(scenario.upload([scenario.number()]))
     with pytest.raises(Invalid, match="Idempotency-Key"):
         launch(scenario.store, scenario.operator, request, idempotency_key=key)
+
+
+def test_a_repetition_gets_its_broadcast_even_when_the_template_was_paused_meanwhile(scenario: Scenario) -> None:
+    request = scenario.request(scenario.upload([scenario.number()]))
+    first = launch(scenario.store, scenario.operator, request, idempotency_key="key-one-1")
+    with scenario.store.write() as connection:
+        connection.exec_driver_sql("UPDATE template SET status = 'PAUSED'")
+    again = launch(scenario.store, scenario.operator, request, idempotency_key="key-one-1")
+    assert again == Launched(first.broadcast_id, replayed=True)
+
+
+@pytest.mark.parametrize(
+    ("redirect", "extra"),
+    [(RedirectKind.NONE, ""), (RedirectKind.HUMAN, ""), (RedirectKind.NOTIFICATION, "redirecionamento=humano")],
+    ids=["talk button", "human without target", "a row asks for a human"],
+)
+def test_without_a_push_queue_nobody_is_sent_into_no_queue(
+    scenario: Scenario, redirect: RedirectKind, extra: str
+) -> None:
+    with scenario.store.write() as connection:
+        connection.exec_driver_sql("UPDATE operation SET push_queue_id = NULL")
+    with pytest.raises(Invalid, match="fila de push"):
+        scenario.launch([scenario.number()], redirect_=redirect, extra=extra)
+    scenario.launch([scenario.number()], redirect_=Redirect(RedirectKind.HUMAN, scenario.billing))

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from plugin.connector import ConsentChange, StatusUpdate
+from plugin.domain.broadcast import ButtonRule
 from plugin.domain.conversation import Proof
 from plugin.domain.redirect import FreeText, Outcome, Redirect, RedirectKind
 from plugin.domain.token import ButtonToken
@@ -15,7 +16,7 @@ from plugin.errors import NotFound
 from plugin.testing.scenario import KEY, SENDER, TEXTS, Scenario
 from plugin.usecases.handoff import answer_case, close_case, list_cases, take_case, view_case
 from plugin.usecases.notify import list_notifications
-from plugin.usecases.receive import sweep
+from plugin.usecases.receive import release, sweep, take_inbound
 from plugin.usecases.redirect import redirect
 from plugin.usecases.report import report, report_rows
 
@@ -247,6 +248,72 @@ def test_what_nobody_said_answers_no_broadcast_and_is_no_turn_for_the_bot(scenar
     assert scenario.reply(number, "oi").kind == "interaction"
 
 
+def test_a_message_written_before_the_send_is_no_answer_to_it(scenario: Scenario) -> None:
+    number = scenario.number()
+    scenario.send_all(scenario.launch([number]))
+    early = datetime.now(timezone.utc) - timedelta(hours=5)
+    assert scenario.reply(number, "minha internet caiu", at=early).kind == "bot"
+
+
+def test_who_was_refused_the_message_cannot_be_answering_it(scenario: Scenario) -> None:
+    number = scenario.number()
+    broadcast = scenario.launch([number])
+    delivery = scenario.send_all(broadcast)[number]
+    now = datetime.now(timezone.utc)
+    scenario.statuses(
+        StatusUpdate(f"wamid.out.{delivery}", "failed", now, correlation=f"v1.d.{delivery}.1", error_code="131026")
+    )
+    assert scenario.reply(number, "bom dia").kind == "bot"
+    assert report(scenario.store, scenario.operator, broadcast).replied == 0
+
+
+def test_a_button_of_the_bots_own_is_no_tap_on_the_template_and_no_opt_out(scenario: Scenario) -> None:
+    number = scenario.number()
+    scenario.send_all(scenario.launch([number], free_text=FreeText.BOT))
+    own = {"is_tap": True, "kind": "button_reply", "context_id": "wamid.bot.1"}
+    found = scenario.reply(number, "2ª via", payload="/second_copy", **own)
+    assert found.decision is not None
+    assert found.decision.outcome is Outcome.BOT
+    scenario.redirect(found)
+    assert scenario.reply(number, "Cancelar", payload="/cancel_visit", **own).kind == "bot"
+
+
+def test_the_operators_rule_for_a_button_beats_its_label(scenario: Scenario) -> None:
+    number = scenario.number()
+    rules = {1: ButtonRule(Redirect(RedirectKind.HUMAN, scenario.billing))}
+    delivery = scenario.send_all(scenario.launch([number], "offer", buttons=rules))[number]
+    found = scenario.reply(number, "Não quero mais", **tap(scenario, delivery, 1))
+    assert found.decision is not None
+    assert (found.decision.outcome, found.decision.queue) == (Outcome.HUMAN, scenario.billing)
+
+
+def test_a_template_button_without_our_token_is_known_by_context_and_label(scenario: Scenario) -> None:
+    number = scenario.number()
+    delivery = scenario.send_all(scenario.launch([number], "offer"))[number]
+    found = scenario.reply(
+        number, "Não quero mais", is_tap=True, payload="Não quero mais", context_id=f"wamid.out.{delivery}"
+    )
+    assert scenario.redirect(found).outcome is Outcome.OPT_OUT
+
+
+def test_an_ambiguous_word_stops_only_as_the_answer_to_a_broadcast(scenario: Scenario) -> None:
+    number = scenario.number()
+    scenario.send_all(scenario.launch([number], "without_button"))
+    scenario.redirect(scenario.reply(number, "oi"))
+    assert scenario.reply(number, "cancelar").kind == "bot"  # in the bot's form, say
+    other = scenario.number()
+    scenario.send_all(scenario.launch([other]))
+    assert scenario.redirect(scenario.reply(other, "cancelar")).outcome is Outcome.OPT_OUT
+
+
+def test_a_number_that_changed_hands_does_not_join_its_former_owners_conversation(scenario: Scenario) -> None:
+    number = scenario.number()
+    before = scenario.reply(number, "oi", user_id="BR.1")
+    after = scenario.reply(number, "olá", user_id="BR.2")
+    assert before.contact_id != after.contact_id
+    assert scenario.reply(number, "de novo", user_id="BR.2").contact_id == after.contact_id
+
+
 # --------------------------------------------------------------------------- once
 def test_a_message_posted_twice_is_stored_once(scenario: Scenario) -> None:
     message = scenario.inbound(scenario.number())
@@ -308,12 +375,48 @@ def test_messages_of_one_person_are_worked_on_in_order_and_one_at_a_time(scenari
     assert scenario.store.take_inbound(10, 30) == [second]
 
 
-def test_a_message_whose_worker_died_is_taken_again_and_poison_is_set_aside(scenario: Scenario) -> None:
-    poison = scenario.store_message(scenario.inbound(scenario.number()))
-    for attempt in range(1, 6):
-        assert scenario.store.take_inbound(10, 0) == [poison]
-        assert scenario.store.release_inbound(str(poison), "boom", delay=0, max_attempts=5) is (attempt == 5)
-    assert scenario.store.take_inbound(10, 0) == []
+def test_a_message_whose_worker_died_is_taken_again_later_and_later(scenario: Scenario) -> None:
+    deadly = scenario.store_message(scenario.inbound(scenario.number()))
+    start = scenario.store.now()
+    taken_at: list[float] = []
+    for second in range(0, 300, 5):
+        scenario.store.now = lambda second=second: start + second * 1_000_000  # type: ignore[method-assign]
+        if scenario.store.take_inbound(10, 15) == [deadly]:
+            taken_at.append(second)
+    assert taken_at == [0, 15, 45, 105, 225]
+
+
+def test_a_bot_that_is_down_for_an_hour_loses_no_message_and_poison_is_set_aside_after_a_day(
+    scenario: Scenario,
+) -> None:
+    inbound_id = str(scenario.store_message(scenario.inbound(scenario.number())))
+    start = scenario.store.now()
+    tries = 0
+    for minute in range(25 * 60):
+        scenario.store.now = lambda minute=minute: start + minute * 60_000_000  # type: ignore[method-assign]
+        for taken in take_inbound(scenario.store, limit=5):
+            tries += 1
+            release(scenario.store, taken, "the tracker store is down")
+        stored = scenario.store.inbound(inbound_id)
+        assert stored is not None
+        assert (stored.state == "stored") == (minute < 24 * 60), minute
+        if stored.state != "stored":
+            break
+    assert 200 < tries < 400
+
+
+def test_a_message_that_fails_again_and_again_lets_later_ones_of_its_person_pass(scenario: Scenario) -> None:
+    number = scenario.number()
+    poison, later = (scenario.store_message(scenario.inbound(number)) for _ in range(2))
+    start = scenario.store.now()
+    for minute in range(60):
+        scenario.store.now = lambda minute=minute: start + minute * 60_000_000  # type: ignore[method-assign]
+        taken = take_inbound(scenario.store, limit=5)
+        if later in taken:
+            return
+        for one in taken:
+            release(scenario.store, one, "boom")
+    raise AssertionError(f"{later} waits behind {poison} for ever")
 
 
 # --------------------------------------------------------------------------- the human side
@@ -353,7 +456,42 @@ def test_an_opt_out_during_a_case_is_honoured_and_the_case_stays(scenario: Scena
     assert (case.summary.state, case.messages[-1]["text"]) == ("queued", TEXTS.opt_out)
 
 
+# --------------------------------------------------------------------------- counts
+def test_people_who_wrote_before_their_row_was_sent_are_not_unattributed(scenario: Scenario) -> None:
+    number = scenario.number()
+    broadcast = scenario.launch([number])
+    scenario.reply(number, "oi, sem internet")
+    assert report(scenario.store, scenario.operator, broadcast).unattributed == 0
+
+
+def test_who_asks_to_stop_three_times_counts_once(scenario: Scenario) -> None:
+    number = scenario.number()
+    broadcast = scenario.launch([number])
+    scenario.send_all(broadcast)
+    for _ in range(3):
+        scenario.redirect(scenario.reply(number, "PARAR"))
+    found = report(scenario.store, scenario.operator, broadcast)
+    assert (found.replied, found.redirected["opt_out"]) == (1, 1)
+
+
 # --------------------------------------------------------------------------- without Rasa
+def test_one_poisoned_reply_does_not_keep_those_behind_it_from_the_sweeper(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = [scenario.number() for _ in range(3)]
+    scenario.send_all(scenario.launch(numbers))
+    ids = [scenario.store_message(scenario.inbound(n)) for n in numbers]
+    inbound = scenario.store.inbound
+
+    def poisoned(inbound_id: str, connection: object = None) -> object:
+        if inbound_id == ids[0]:
+            raise RuntimeError("poison")
+        return inbound(inbound_id, connection)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scenario.store, "inbound", poisoned)
+    assert sweep(scenario.store, key=KEY, texts=TEXTS, talk_button="Vamos conversar", older_than=-1) == 2
+
+
 def test_the_sweeper_redirects_what_rasa_did_not_take_and_leaves_the_rest_to_the_bot(scenario: Scenario) -> None:
     human, bot, stranger = scenario.number(), scenario.number(), scenario.number()
     with_button = scenario.launch([human])

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import pytest
+
+from plugin.store import Store
+from plugin.testing.scenario import Scenario
+
+
+@pytest.fixture
+def scenario(store: Store) -> Scenario:
+    """A small installation on each kind of database."""
+    return Scenario(store)

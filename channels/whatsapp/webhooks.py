@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
+from itertools import accumulate
 from typing import Any
 
 import orjson
@@ -27,6 +29,10 @@ _MEDIA = {"image": "imagem", "video": "vídeo", "audio": "áudio", "document": "
 
 #: What reading an odd item can raise. Anything else is a bug of ours and should be seen.
 _ODD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
+
+#: Meta's bodies are some ten levels deep.
+_MAX_DEPTH = 100
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 Json = Mapping[str, Any]
 
@@ -65,10 +71,22 @@ def _loads(body: bytes) -> Any:
             return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         logger.debug("not strictly JSON, reading it the slow way: %s", error)
+    text = body.decode("utf-8", "replace")
     try:
-        return _clean(json.loads(body.decode("utf-8", "replace")))
-    except (ValueError, RecursionError) as error:
-        raise Invalid("The webhook's body is not JSON.", "Only Meta's servers should call this address.") from error
+        if _depth(text) <= _MAX_DEPTH:
+            return _clean(json.loads(text))
+        reason: Exception | None = None
+    except ValueError as error:
+        reason = error
+    raise Invalid("The webhook's body is not JSON.", "Only Meta's servers should call this address.") from reason
+
+
+def _depth(text: str) -> int:
+    """How deep lists and objects are nested. `json` would recurse as deep, and at Python's limit anything may fail:
+    a destructor that happens to run there, for one.
+    """
+    brackets = re.sub(r"[^][{}]+", "", _STRING.sub("", text))
+    return max(accumulate(1 if one in "[{" else -1 for one in brackets), default=0)
 
 
 def _clean(value: Any) -> Any:

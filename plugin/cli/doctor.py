@@ -24,9 +24,7 @@ from plugin.settings import load, read_yaml
 #: What `plugin.importer` adds to a bot's domain and `plugin.actions` registers (neither may be imported here).
 ACTIONS = frozenset({"action_redirect", "action_handoff"})
 
-_WIRE = (
-    "Add `- name: plugin.importer.VamosImporter` under importers in config.yml and train again (see README)."
-)
+_WIRE = "Add `- name: plugin.importer.VamosImporter` under importers in config.yml and train again (see README)."
 _REGISTER = "Add `from plugin.actions import *` to your action package and restart the action server."
 
 Check = Callable[[Services, argparse.Namespace], str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -38,9 +39,13 @@ def running_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbo
 
 @pytest.fixture
 def live(running_sandbox: Sandbox) -> Sandbox:
-    """A running sandbox as it starts; its chats are shared with other tests."""
+    """A running sandbox as it starts, with nothing of earlier tests on its way; its chats are shared with them."""
     quick = {"sent": 1, "delivered": 2, "read": 3, "answer": 4}
     running_sandbox.configure(webhook=None, failures=[], answers=None, latency_ms=0, delays_ms=quick, clock_offset_s=0)
+    deadline = time.monotonic() + 20
+    while not running_sandbox.idle():
+        assert time.monotonic() < deadline, "webhooks of an earlier test are still on their way"
+        time.sleep(0.02)
     return running_sandbox
 
 

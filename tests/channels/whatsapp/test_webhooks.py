@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from channels.whatsapp.webhooks import parse
+from channels.whatsapp.webhooks import _loads, parse
 from plugin.connector import ConsentChange, InboundEvent, InboundMessage, StatusUpdate, Unreadable
+from plugin.errors import Invalid
 
 OURS = "100000000000001"
 
@@ -287,3 +288,10 @@ def test_no_shape_of_item_raises(data: st.DataObject) -> None:
     node, key = data.draw(st.sampled_from(places))
     node[key] = data.draw(json_values)
     assert read(mutated) is not None
+
+
+def test_brackets_in_a_text_are_no_nesting_even_on_the_slow_way() -> None:
+    body = b'{"text": "' + b'[{\\"' * 1000 + b'\\ud83d", "list": [[1]]}'
+    assert _loads(body) == {"text": '[{"' * 1000 + "?", "list": [[1]]}
+    with pytest.raises(Invalid):
+        _loads(b'{"text": "\\ud83d", "list": ' + b"[" * 2000 + b"]" * 2000 + b"}")

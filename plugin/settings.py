@@ -6,6 +6,7 @@ Order of precedence: environment (``VAMOS_<NAME>``) > file > default.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -18,6 +19,9 @@ import yaml
 from plugin.errors import ConfigurationError
 
 _ENV_VALUE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+_WANTED: dict[type, str] = {str: "a text", int: "a whole number", float: "a number"}
 
 
 def _setting(default: Any, help: str, secret: bool = False) -> Any:
@@ -62,11 +66,15 @@ class Settings:
         if self.dispatch not in ("embedded", "external"):
             raise ConfigurationError(f"dispatch is {self.dispatch!r}.", "Write embedded or external.")
         if not 0 < self.rate <= 1000:
-            raise ConfigurationError(
-                f"rate is {self.rate}.", "Write a number of messages per second between 1 and 1000."
-            )
+            raise ConfigurationError(f"rate is {self.rate}.", "Write messages per second: more than 0, at most 1000.")
         if not 1 <= self.window <= 512:
             raise ConfigurationError(f"window is {self.window}.", "Write a number between 1 and 512.")
+        if self.max_upload_mb < 1:
+            raise ConfigurationError(f"max_upload_mb is {self.max_upload_mb}.", "Write a number of MB from 1 up.")
+        if not 0 < self.sweep_after <= 86_400:
+            raise ConfigurationError(
+                f"sweep_after is {self.sweep_after}.", "Write seconds: more than 0, at most 86400 (a day)."
+            )
         if self.secret and len(self.secret) < 16:
             raise ConfigurationError(
                 "secret is shorter than 16 characters.", "Use a long random text, or leave it out."
@@ -159,8 +167,14 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
     for name in ("credentials", "uploads"):
         values[name] = str(folder / values.get(name, known[name].default))
     url = values.get("database", known["database"].default)
-    if url.startswith("sqlite:///") and not url.startswith("sqlite:////"):
-        values["database"] = f"sqlite:///{folder / url[len('sqlite:///') :]}"
+    if url.startswith("sqlite:///"):
+        name = url[len("sqlite:///") :]
+        if not name or name.endswith("/") or (folder / name).is_dir():
+            raise ConfigurationError(
+                f"database is {url}, which names a folder.",
+                "Write the path of a file, for example sqlite:///var/vamos.db.",
+            )
+        values["database"] = f"sqlite:///{folder / name}"
     return Settings(**values)
 
 
@@ -169,7 +183,10 @@ def _convert(raw: Any, wanted: type, source: str) -> Any:
         if wanted is str and not isinstance(raw, (dict, list)):
             return "" if raw is None else str(raw)
         if wanted in (int, float) and not isinstance(raw, (dict, list, bool)):
-            return wanted(raw)
-    except (TypeError, ValueError):
+            number = wanted(raw)
+            # int() cuts fractions off.
+            if math.isfinite(number) and (isinstance(raw, str) or number == raw):
+                return number
+    except (TypeError, ValueError, OverflowError):
         pass
-    raise ConfigurationError(f"{source} is {raw!r}.", f"Write a {'text' if wanted is str else 'number'}.")
+    raise ConfigurationError(f"{source} is {raw!r}.", f"Write {_WANTED[wanted]}.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import lru_cache
 
 import phonenumbers
 from phonenumbers import PhoneMetadata, PhoneNumber, PhoneNumberType
@@ -85,6 +84,13 @@ _INTERNATIONAL = re.compile(r"[(\s]*00[)\s]*(?=\d)")
 #: Between one whole number and the next one.
 _NEXT = re.compile(r"[/,;|&\n]+|\s(?:ou|e|or)\s", re.IGNORECASE)
 _ALLOWED = re.compile(r"[\d\s+()./\-‐‑‒–—―−]*")
+#: Numbers with a form of their own, as they occur in addresses and remarks: CNPJ, CPF, CEP, date, money.
+_NO_PHONE = re.compile(
+    r"\d{2}\.\d{3}\.\d{3}/\d{4}-\d{2}|\d{3}\.\d{3}\.\d{3}-\d{2}|\b\d{2}\.?\d{3}-\d{3}\b"
+    r"|\b\d{1,2}[/.-]\d{1,2}[/.-]\d{4}\b|\b\d{4}-\d{2}-\d{2}\b|R\$\s*[\d.,]+"
+)
+#: Fewest digits of what somebody may mean by a phone: an old fixed line without its area code.
+_FEWEST_DIGITS = 7
 
 
 def parse(cell: str, region: str = DEFAULT_REGION) -> str:
@@ -114,6 +120,21 @@ def is_address(cell: str) -> bool:
     except InvalidAddress:
         return False
     return True
+
+
+def is_attempt(cell: str) -> bool:
+    """Whether somebody may have meant a phone by `cell`, right or wrong: what stands in a column of phones.
+
+    For telling a contact's line from prose; CEP, CPF, CNPJ, dates and money are no attempts.
+
+    >>> [is_attempt(one) for one in ("5,53E+12", "98765-4321", "31 9876O-5432", "30130-010", "Rua A, 10")]
+    [True, True, True, False, False]
+    """
+    text = _plain(cell[:_LONGEST_CELL])
+    if _SCIENTIFIC.fullmatch(text):
+        return True
+    rest = _NO_PHONE.sub(" ", text)
+    return not text[:1].isalpha() and _count(rest) >= _FEWEST_DIGITS and _count(rest) > sum(map(str.isalpha, rest))
 
 
 def fast(cell: str) -> str | None:
@@ -267,17 +288,6 @@ def canonical(address: str) -> str:
     return number
 
 
-def variants(address: str) -> tuple[str, ...]:
-    """The forms under which a provider may know this number: itself first, then its ninth-digit twin if any."""
-    number = address if address.startswith("+") else "+" + address
-    full = canonical(number)
-    if full != number:
-        return (number, full)
-    if len(number) == 14 and number.startswith(_PREFIX + number[3:5] + "9") and number[6] in "6789":
-        return (number, number[:5] + number[6:])
-    return (number,)
-
-
 def for_spreadsheet(cell: str) -> str:
     """`cell` written so that a spreadsheet keeps it: ``(31) 99876-5432``.
 
@@ -294,28 +304,6 @@ def for_spreadsheet(cell: str) -> str:
 
 
 # ------------------------------------------------------------------------------------- for logs and screens
-def mask(address: str) -> str:
-    """A number for logs and screens: recognisable for whoever knows it, of no use to anybody else.
-
-    >>> mask("+5531998765432")
-    '+55 31 9****-5432'
-    """
-    number = address if address.startswith("+") else "+" + address
-    if number.startswith(_PREFIX) and len(number) in (13, 14):
-        return f"+55 {number[3:5]} {number[5:-8]}{'*' * 4}-{number[-4:]}"
-    code = _country_code(number)
-    hidden = len(number) - len(code) - 4
-    return f"{code} {'*' * hidden}{number[-4:]}" if hidden > 0 else "*" * len(number)
-
-
-@lru_cache(maxsize=1024)
-def _country_code(number: str) -> str:
-    for length in (2, 3, 4):
-        if number[1:length].isdigit() and int(number[1:length]) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
-            return number[:length]
-    return "+"
-
-
 def mask_text(value: str) -> str:
     """Any cell for an error message: the shape stays, the content does not.
 

@@ -35,9 +35,6 @@ RANK: dict[DeliveryState, int] = {
     DeliveryState.REJECTED: 9,
 }
 
-#: Still to be decided by us or by the provider's answer.
-OPEN = (DeliveryState.QUEUED, DeliveryState.DEFERRED, DeliveryState.SENDING)
-
 
 class SkipReason(str, Enum):
     """Why an uploaded line is not sent although nothing is wrong with it."""
@@ -45,4 +42,3 @@ class SkipReason(str, Enum):
     DUPLICATE = "duplicate"
     OPTED_OUT = "opted_out"
     BLANK = "blank"
-    CANCELLED = "cancelled"

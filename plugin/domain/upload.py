@@ -33,7 +33,6 @@ class Limits:
     bytes: int = 50 * 1024 * 1024
     rows: int = 2_000_000
     columns: int = 64
-    field: int = 4 * 1024
     record: int = 64 * 1024
 
 

@@ -135,6 +135,22 @@ class UploadQueries(Database):
                 .values(state=UploadState.UNREADABLE.value, error=orjson.dumps(error).decode())
             )
 
+    def drop_abandoned_uploads(self, older_than_seconds: float) -> int:
+        """Delete uploads begun longer ago that are still `reading`, with their rows; returns how many.
+
+        Their process was killed. `older_than_seconds` must be more than the longest reading takes: a reading whose
+        upload is gone fails.
+        """
+        before = self.now() - round(older_than_seconds * 1_000_000)
+        abandoned = select(upload.c.id).where(upload.c.state == UploadState.READING.value, upload.c.created_at < before)
+        with self.write() as connection:
+            # Locked, so that none of them becomes `ready` between its rows and itself; one that gets rows now is left.
+            ids = connection.execute(abandoned.with_for_update(skip_locked=True)).scalars().all()
+            if ids:
+                connection.execute(delete(upload_row).where(upload_row.c.upload_id.in_(ids)))
+                connection.execute(delete(upload).where(upload.c.id.in_(ids)))
+        return len(ids)
+
     def upload(self, upload_id: str) -> Upload | None:
         """An upload by its id."""
         with self.read() as connection:

@@ -82,7 +82,7 @@ def read_layout(file: CsvFile, template: Template, limits: Limits) -> Layout:
     failure: UnreadableFile | None = None
     for delimiter in delimiters:
         try:
-            line, cells = header(file, delimiter)
+            line, cells = header(file, delimiter, limits)
         except UnreadableFile as error:
             failure = failure or error
             continue

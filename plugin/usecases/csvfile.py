@@ -40,6 +40,7 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"%PDF-", "pdf_file", "O arquivo é um PDF, não um CSV."),
     (b"{\\rtf", "document_file", "O arquivo é um documento de texto formatado (.rtf), não um CSV."),
 )
+_BLANK = codecs.BOM_UTF8 + codecs.BOM_UTF16 + b"\x00 \t\r\n"
 _MARKUP = re.compile(rb"\s*<(?:\?xml|!doctype|html|table|meta|head)", re.IGNORECASE)
 _SEP_LINE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
 #: A character of two to four bytes in UTF-8.
@@ -80,7 +81,10 @@ def inspect(path: Path, limits: Limits) -> CsvFile:
         )
     with path.open("rb") as file:
         head = file.read(4096)
-    if not head.strip(b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"):
+        start = head
+        while start and not start.strip(_BLANK):
+            start = file.read(_CHUNK)
+    if not start:
         raise UnreadableFile(
             "O arquivo está vazio.", "Envie um CSV com cabeçalho e uma linha por contato.", code="empty_file"
         )
@@ -211,13 +215,13 @@ def _mostly_utf8(path: Path) -> bool:
 
 
 # --------------------------------------------------------------------------------------------------- records
-def header(file: CsvFile, delimiter: str) -> tuple[int, list[str]]:
+def header(file: CsvFile, delimiter: str, limits: Limits) -> tuple[int, list[str]]:
     """The first record with a letter or digit in it, and its line.
 
     Raises:
-        UnreadableFile: quotes gone wrong, or nothing but blank lines.
+        UnreadableFile: quotes gone wrong, an endless record, or nothing but blank lines.
     """
-    for line, cells in records(file, delimiter):
+    for line, cells in records(file, delimiter, limits):
         if any(c.isalnum() for cell in cells for c in cell):
             return line, cells
     raise UnreadableFile(
@@ -227,34 +231,63 @@ def header(file: CsvFile, delimiter: str) -> tuple[int, list[str]]:
     )
 
 
+class _TooLong(Exception):
+    """A record is longer than `Limits.record`."""
+
+
 def records(
-    file: CsvFile, delimiter: str, swallowed: Callable[[list[str]], bool] | None = None
+    file: CsvFile, delimiter: str, limits: Limits, swallowed: Callable[[list[str]], bool] | None = None
 ) -> Iterator[tuple[int, list[str]]]:
     """Every record as ``(physical line it begins on, cells)``; an empty line is an empty list.
 
-    `swallowed` looks at a record of several lines and says whether an unclosed quote has eaten other records.
+    No record is held in memory beyond ``limits.record`` characters. `swallowed` looks at a record of several lines and
+    says whether an unclosed quote has eaten other records.
 
     Raises:
-        UnreadableFile: a quote that is never closed, or text after a closing one, at the line where it opened.
+        UnreadableFile: a quote that is never closed, text after a closing one, or a record over the limit, at the line
+            where it opened.
     """
+    taken = 0  # characters of the record that is being read
+
+    def bounded(text: TextIO) -> Iterator[str]:
+        nonlocal taken
+        for content in text:
+            taken += len(content)
+            # The line end does not count; `_check` has seen to the single lines.
+            if taken > limits.record + 2:
+                raise _TooLong
+            yield content
+
     with file.open() as text:
         # strict: otherwise an unclosed quote silently takes the rest of the file for one cell.
-        reader = csv.reader(text, delimiter=delimiter, strict=True, skipinitialspace=True)
+        reader = csv.reader(bounded(text), delimiter=delimiter, strict=True, skipinitialspace=True)
         line = file.lines_before
         try:
             for cells in reader:
+                taken = 0
                 begin = line + 1
                 line = file.lines_before + reader.line_num
                 if line > begin and swallowed is not None and swallowed(cells):
                     raise _quote_error(file, delimiter, begin)
                 yield begin, cells
-        except csv.Error as error:
-            raise _quote_error(file, delimiter, line + 1) from error
+        except (csv.Error, _TooLong) as error:
+            raise _quote_error(file, delimiter, line + 1, limits.record) from error
 
 
-def _quote_error(file: CsvFile, delimiter: str, begin: int) -> UnreadableFile:
-    """What went wrong with the quotes of the record that begins on line `begin`, found by reading it again."""
-    opened, broken = _culprit(file, delimiter, begin)
+def _quote_error(file: CsvFile, delimiter: str, begin: int, longest: int = 0) -> UnreadableFile:
+    """What went wrong with the quotes of the record that begins on line `begin`, found by reading it again.
+
+    With `longest` its reader gave up: when the quotes turn out to be right, the record was too long for it.
+    """
+    opened, broken, closed = _culprit(file, delimiter, begin)
+    if closed and longest:
+        line = opened or begin
+        return UnreadableFile(
+            f"O registro da linha {begin} tem mais de {longest} caracteres.",
+            f"Veja se as aspas abertas na linha {line} se fecham onde deviam; se estão certas, encurte o campo.",
+            line=line,
+            code="record_too_long",
+        )
     if broken == opened:
         return UnreadableFile(
             f"Na linha {opened} há texto depois das aspas que fecham um campo.",
@@ -270,8 +303,9 @@ def _quote_error(file: CsvFile, delimiter: str, begin: int) -> UnreadableFile:
     )
 
 
-def _culprit(file: CsvFile, delimiter: str, begin: int) -> tuple[int, int]:
-    """Lines on which the offending quote opened, and on which the record went wrong (0: at the end).
+def _culprit(file: CsvFile, delimiter: str, begin: int) -> tuple[int, int, bool]:
+    """Lines on which the offending quote opened, and on which the record went wrong (0: at the end); and whether the
+    record came to an end.
 
     The state machine of `csv.reader`. When the record is formally right but has eaten others, the first quote that
     stays open over a line end is the one.
@@ -281,6 +315,9 @@ def _culprit(file: CsvFile, delimiter: str, begin: int) -> tuple[int, int]:
     with file.open() as text:
         lines = islice(text, begin - 1 - file.lines_before, None)
         for number, content in enumerate(lines, begin):
+            if state == "quoted" and '"' not in content:
+                crossing = crossing or opened
+                continue
             for c in content:
                 if state == "quoted":
                     if c == '"':
@@ -290,13 +327,13 @@ def _culprit(file: CsvFile, delimiter: str, begin: int) -> tuple[int, int]:
                 elif state == "after" and c == '"':
                     state = "quoted"
                 elif c in "\r\n":
-                    return crossing, 0
+                    return crossing, 0, True
                 elif c == delimiter:
                     state = "start"
                 elif state == "after":
-                    return opened, number
+                    return opened, number, False
                 elif state == "start" and c == '"':
                     state, opened = "quoted", number
                 elif state == "start" and c != " ":
                     state = "plain"
-    return opened, 0
+    return (opened, 0, False) if state == "quoted" else (crossing, 0, True)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from plugin.domain.address import InvalidAddress, canonical, fast, mask_text, pa
 from plugin.domain.delivery import SkipReason
 from plugin.domain.template import Template
 from plugin.domain.upload import CellError, RowState
+from plugin.errors import Invalid
 from plugin.usecases.csvcolumns import Layout
 from plugin.usecases.csvredirect import resolver
 from plugin.usecases.setup import OperationInfo
@@ -28,6 +30,13 @@ OtherRow = tuple[int, int, str, str, Union[str, None], Union[str, None]]
 
 #: Meta: the body with its values, in characters (reference/channels-and-push.md A2).
 MAX_BODY = 1024
+
+#: Characters that show nothing although they are neither spaces nor format characters (category Cf): Hangul fillers,
+#: Braille blank, variation selectors and other joiners.
+_INVISIBLE = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa0" + "".join(
+    map(chr, range(0xFE00, 0xFE10))
+)
+_HAS_INVISIBLE = re.compile(f"[{_INVISIBLE}]").search
 
 _NO_REDIRECT: tuple[None, tuple[CellError, ...]] = (None, ())
 
@@ -55,15 +64,37 @@ def clean(value: str) -> str:
     return unicodedata.normalize("NFC", " ".join(value.translate(_UNWANTED).split()))
 
 
+def require_room(template: Template) -> None:
+    """Refuse a template that no value fits into.
+
+    Raises:
+        Invalid: the body with one character for each placeholder is longer than `MAX_BODY`.
+    """
+    shortest = len(template.render(dict.fromkeys(template.parameters, "x")))
+    if shortest > MAX_BODY:
+        raise Invalid(
+            f"O texto da mensagem {template.name} já passa em {shortest - MAX_BODY} caracteres do limite de {MAX_BODY}"
+            " do WhatsApp, qualquer que seja a lista.",
+            "Escolha outra mensagem, ou encurte esta no WhatsApp Manager e sincronize de novo.",
+            field="template",
+        )
+
+
+def _shows(value: str) -> bool:
+    """Whether there is anything to see in `value`."""
+    return any(c not in _INVISIBLE and not c.isspace() and unicodedata.category(c) != "Cf" for c in value)
+
+
 def _is_clean(values: Sequence[str], together: str) -> bool:
-    """Whether `clean` would do no more than `str.strip` to `values`, and they need no escaping in JSON.
+    """Whether `clean` would do no more than `str.strip` to `values`, they need no escaping in JSON and what is there
+    shows.
 
     `together` is all of them joined: a few scans of one text instead of many of several.
     """
     return (
         together.isprintable()
         and not ("  " in together or '"' in together or "\\" in together)
-        and (together.isascii() or unicodedata.is_normalized("NFC", together))
+        and (together.isascii() or (unicodedata.is_normalized("NFC", together) and not _HAS_INVISIBLE(together)))
         and not ("'" in together and any(value.lstrip()[:1] == "'" for value in values))
     )
 
@@ -161,7 +192,7 @@ class RowReader:
 
     def _wrong_values(self, cells: Sequence[str], values: dict[str, str]) -> Iterator[CellError]:
         for name, index in self.layout.variables:
-            if not values[name]:
+            if not _shows(values[name]):
                 yield self._error(
                     index, cells, "missing_value", f"Falta o valor de {{{{{name}}}}}.", "Preencha a célula."
                 )

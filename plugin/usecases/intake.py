@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from plugin.domain.access import BROADCAST, Principal, Reach
-from plugin.domain.address import is_address
+from plugin.domain.address import is_address, is_attempt
 from plugin.domain.template import Template
 from plugin.domain.upload import Limits, Upload
 from plugin.errors import NotFound, UnreadableFile
 from plugin.usecases.csvcolumns import Layout, read_layout
 from plugin.usecases.csvfile import CsvFile, inspect, records
-from plugin.usecases.csvrows import AcceptedRow, OtherRow, RowReader
+from plugin.usecases.csvrows import AcceptedRow, OtherRow, RowReader, require_room
 from plugin.usecases.rejected import RejectedStore, rejected_csv
 from plugin.usecases.setup import OperationInfo
 
@@ -54,6 +54,7 @@ def take_upload(
 
     Raises:
         NotFound, Forbidden: the operation or template does not exist, or is not this person's to use.
+        Invalid: the template's own text is longer than the provider takes.
         UnreadableFile: the file as a whole can't be used. The upload is kept in state `unreadable`, without rows.
     """
     principal.require(BROADCAST, operation_id)
@@ -61,6 +62,7 @@ def take_upload(
     template = store.template(template_id)
     if operation is None or template is None:
         raise NotFound("A operação ou a mensagem não existe.", "Atualize a página e escolha de novo.")
+    require_room(template)
     limits = limits or Limits()
     upload_id = store.begin_upload(
         operation_id=operation_id,
@@ -104,7 +106,7 @@ def _shown(filename: str) -> str:
 
 
 def _read(store: UploadStore, upload_id: str, file: CsvFile, layout: Layout, reader: RowReader, limits: Limits) -> None:
-    lines = records(file, layout.delimiter, swallowed=_swallowed(layout, limits))
+    lines = records(file, layout.delimiter, limits, swallowed=_swallowed(layout))
     total = 0
     # Up to and including the header: read_layout has seen them.
     for line, _ in lines:
@@ -125,22 +127,39 @@ def _read(store: UploadStore, upload_id: str, file: CsvFile, layout: Layout, rea
         )
 
 
-def _swallowed(layout: Layout, limits: Limits) -> Callable[[list[str]], bool]:
+def _swallowed(layout: Layout) -> Callable[[list[str]], bool]:
     """Whether a record of several lines is really several records behind an unclosed quote.
 
-    Line breaks in a cell are fine. But a record that is too long, that has the wrong number of columns, or in which a
-    line looks like a contact of its own would cost people their message without a word.
+    Line breaks in a cell are fine. But a record that has the wrong number of columns, or in which a line looks like a
+    contact of its own, with a good phone or a bad one, would cost people their message without a word.
     """
     width, phone, delimiter = len(layout.headers), layout.address, layout.delimiter
 
     def swallowed(cells: list[str]) -> bool:
-        if len(cells) < width or any(cell.strip() for cell in cells[width:]) or sum(map(len, cells)) > limits.record:
+        if len(cells) < width or any(cell.strip() for cell in cells[width:]):
             return True
-        for cell in cells:
-            for line in cell.splitlines()[1:]:
-                parts = line.split(delimiter)
-                if (len(parts) > 1 or width == 1) and phone < len(parts) and is_address(parts[phone].strip('" ')):
-                    return True
+        return any(_eaten(cell, index) for index, cell in enumerate(cells) if "\n" in cell or "\r" in cell)
+
+    def _eaten(cell: str, column: int) -> bool:
+        """Whether `cell` runs from `column` of one record over whole lines to `column` of a later one."""
+        first, *inner = (line.split(delimiter) for line in cell.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
+        # The first line ends a record, the last one begins one.
+        if len(first) == width - column > 1 and phone >= column and _is_phone(first[phone - column]):
+            return True
+        for parts in inner:
+            if phone >= len(parts) or (len(parts) == 1 and width > 1):
+                continue
+            if is_address(parts[phone].strip('" ')):
+                return True
+            whole = len(parts) == (column + 1 if parts is inner[-1] else width)
+            missing = phone < len(parts) - 1 and not parts[phone].strip('" ')
+            if whole and (missing or _is_phone(parts[phone])):
+                return True
         return False
 
     return swallowed
+
+
+def _is_phone(text: str) -> bool:
+    text = text.strip('" ')
+    return is_attempt(text) or is_address(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -44,11 +45,41 @@ def test_the_environment_beats_the_file_and_variables_are_expanded(tmp_path: Pat
         ("a: [", "YAML"),
         ("secret: short", "secret"),
         ("database: [1]", "database"),
+        ("database: 'sqlite:///'", "folder"),
+        ("database: sqlite:///.", "folder"),
+        ("database: sqlite:////", "folder"),
+        ("database: sqlite:///new/", "folder"),
+        ("max_upload_mb: 0", "max_upload_mb"),
+        ("max_upload_mb: -5", "max_upload_mb"),
+        ("max_upload_mb: .inf", "max_upload_mb"),
+        ("sweep_after: 0", "sweep_after"),
+        ("sweep_after: -1", "sweep_after"),
+        ("sweep_after: .nan", "sweep_after"),
+        ("sweep_after: .inf", "sweep_after"),
+        ("sweep_after: 1.0e+300", "sweep_after"),
+        ("window: 16.9", "window"),
+        ("window: '16.9'", "window"),
+        ("window: .inf", "window"),
+        ("rate: .nan", "rate"),
+        ("rate: -.inf", "rate"),
+        ("rate: 1000.1", "more than 0, at most 1000"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, word: str) -> None:
     with pytest.raises(ConfigurationError, match=word):
         load(write(tmp_path, text), {})
+
+
+def test_values_at_the_edge_of_their_range_are_taken(tmp_path: Path) -> None:
+    settings = load(write(tmp_path, "rate: 0.5\nwindow: 16.0\nmax_upload_mb: 1\nsweep_after: 0.1\n"), {})
+    assert (settings.rate, settings.window, settings.max_upload_mb, settings.sweep_after) == (0.5, 16, 1, 0.1)
+    assert isinstance(settings.window, int)
+
+
+def test_a_setting_out_of_range_is_refused_in_code_too() -> None:
+    for wrong in ({"sweep_after": math.nan}, {"sweep_after": math.inf}, {"rate": math.nan}, {"max_upload_mb": 0}):
+        with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+            Settings(**wrong)
 
 
 def test_a_missing_file_that_was_asked_for_is_an_error(tmp_path: Path) -> None:

@@ -14,11 +14,10 @@ from plugin.domain.address import (
     fast,
     for_spreadsheet,
     is_address,
-    mask,
+    is_attempt,
     mask_text,
     parse,
     thorough,
-    variants,
 )
 
 BELO_HORIZONTE = "+5531998765432"
@@ -204,39 +203,40 @@ def test_both_ninth_digit_forms_share_one_key() -> None:
 )
 def test_landlines_new_mobile_ranges_and_other_countries_keep_their_own_key(address: str) -> None:
     assert canonical(address) == address
-    assert variants(address) == (address,)
-
-
-def test_the_variants_of_a_mobile_number_are_its_two_forms_itself_first() -> None:
-    assert variants("+553198765432") == ("+553198765432", BELO_HORIZONTE)
-    assert variants(BELO_HORIZONTE) == (BELO_HORIZONTE, "+553198765432")
 
 
 @settings(max_examples=500, deadline=None)
 @given(area=st.sampled_from(sorted(AREA_CODES)), local=st.integers(20000000, 999999999).map(str))
-def test_all_variants_of_a_number_have_its_key_and_no_landline_meets_a_mobile(area: str, local: str) -> None:
+def test_a_key_is_its_own_key_and_no_landline_meets_a_mobile(area: str, local: str) -> None:
     number = f"+55{area}{local}"
-    assert {canonical(one) for one in variants(number)} == {canonical(number)}
     assert canonical(canonical(number)) == canonical(number)
     if len(local) == 8 and local[0] in "2345":
         assert canonical(number) == number
         assert canonical(f"+55{area}9{local}") != number
 
 
-# ------------------------------------------------------------------------------------- screens
+# ------------------------------------------------------------------------------------- attempts
 @pytest.mark.parametrize(
-    ("address", "masked"),
-    [
-        (BELO_HORIZONTE, "+55 31 9****-5432"),
-        ("+553132221111", "+55 31 ****-1111"),
-        ("+14155552671", "+1 ******2671"),
-        ("+351912345678", "+351 *****5678"),
-    ],
-)
-def test_a_masked_number_shows_its_country_area_and_last_four_digits(address: str, masked: str) -> None:
-    assert mask(address) == masked
+    "cell",
+    ["31998765432", "5,531999E+12", "98765-4321", "(00) 99876-5432", "31 9876O-5432", "3222111", "319987654321",
+     "31998765432 / Ana", "319987654320000", "31998765432 e 31998765433", "+14155552671"],
+)  # fmt: skip
+def test_a_cell_that_somebody_meant_as_a_phone_is_an_attempt(cell: str) -> None:
+    assert is_attempt(cell)
 
 
+@pytest.mark.parametrize(
+    "cell",
+    ["", "Ana", "12", "Rua A, 1234", "30130-010", "30.130-010 Belo Horizonte", "CEP 30130-010", "10/12/2026 09:00",
+     "2026-12-10", "529.982.247-25", "12.345.678/0001-90", "R$ 1.200.000,00",
+     "protocolo 1234567890", "31 lotes de 1234567 metros",
+     "x" * 5000 + "31998765432"],
+)  # fmt: skip
+def test_prose_and_numbers_with_a_form_of_their_own_are_no_attempts(cell: str) -> None:
+    assert not is_attempt(cell)
+
+
+# ------------------------------------------------------------------------------------- screens
 @given(st.text(max_size=80))
 def test_a_masked_cell_shows_at_most_four_digits(cell: str) -> None:
     assert sum(c.isdigit() for c in mask_text(cell)) <= 4

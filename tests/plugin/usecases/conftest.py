@@ -18,6 +18,10 @@ _UPLOAD_TEMPLATES = {
     "offer_named": ("NAMED", "Oi {{nome}}, o plano {{plano_novo}} sai por {{preco}}."),
     "plain": ("POSITIONAL", "Aviso sem variáveis."),
     "reason_named": ("NAMED", "{{motivo}}"),
+    "one": ("POSITIONAL", "Olá {{1}}"),
+    "endless": ("POSITIONAL", "x" * 1025),
+    "no_room": ("POSITIONAL", "x" * 1023 + "{{1}}{{2}}"),
+    "just_room": ("POSITIONAL", "x" * 1022 + "{{1}}{{2}}"),
 }
 
 

@@ -26,7 +26,24 @@ _LAYOUT = Layout(
 _TEXT = st.one_of(
     st.text(st.characters(blacklist_categories=["Cs"]), max_size=8),
     st.sampled_from(
-        ["", "João", "Jo\u0303ao", "'=1", "'t Hooft", "a  b", 'a "b"', "a\\b", " a ", "x" * 12, "\u202ea", "a\u00a0b"]
+        [
+            "",
+            "\u200b",
+            "\u3164",
+            "\u2800 \ufe0f",
+            "❤\ufe0f",
+            "João",
+            "Jo\u0303ao",
+            "'=1",
+            "'t Hooft",
+            "a  b",
+            'a "b"',
+            "a\\b",
+            " a ",
+            "x" * 12,
+            "\u202ea",
+            "a\u00a0b",
+        ]
     ),
 )
 _PHONE = st.one_of(

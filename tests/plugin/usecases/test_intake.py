@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -15,7 +16,7 @@ from sqlalchemy import insert
 from plugin.domain.access import Principal
 from plugin.domain.redirect import Redirect, RedirectKind
 from plugin.domain.upload import Limits, RowState, Upload, UploadRow, UploadState
-from plugin.errors import Forbidden, NotFound, UnreadableFile
+from plugin.errors import Forbidden, Invalid, NotFound, UnreadableFile
 from plugin.store.tables import opt_out
 from plugin.testing.scenario import Scenario
 from plugin.usecases.intake import rejected_csv
@@ -195,6 +196,135 @@ def test_a_file_that_cannot_be_used_is_refused_at_its_line_and_leaves_no_rows(
 
 @on_sqlite
 @pytest.mark.parametrize(
+    "rows",
+    [
+        # The eaten row would have been rejected: it must come back as such, not vanish in Ana's name.
+        '31998765432;"Ana\n5,531999E+12;Bia"\n31998765433;Caio\n',
+        '31998765432;"Ana\n98765-4321;Bia"\n31998765433;Caio\n',
+        '31998765432;"Ana\r\n(00) 99876-5432;Bia\r\n31998765433;Caio"\r\n',
+        '31998765432;"Ana\n31 9876O-5432;Bia"\n',
+        '31998765432;"Ana\n;Bia"\n31998765433;Caio\n',
+        '31998765432;"Ana\n""98765-4321"";Bia"\n31998765433;Caio\n',
+        # The quote opened before the first row's own phone.
+        '"98765-4321;Ana\n";Bia\n',
+    ],
+)
+def test_a_quote_that_eats_a_row_is_found_though_the_rows_phone_is_bad(take: Take, rows: str) -> None:
+    with pytest.raises(UnreadableFile) as caught:
+        take("telefone;nome\n" + rows, "one")
+    assert (caught.value.code, caught.value.line) == ("unclosed_quote", 2)
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "rows",
+    ['"Ana;98765-4321;x\nBia";31998765432;y\n', 'Ana;"31998765432;x\nBia;98765-4321";y\n',
+     'A;31998765432;"x\nB;12;y\nC;;"\n']
+)  # fmt: skip
+def test_a_quote_that_eats_a_row_is_found_in_whatever_column_it_opened(take: Take, rows: str) -> None:
+    with pytest.raises(UnreadableFile) as caught:
+        take("nome;telefone;obs\n" + rows, "one")
+    assert (caught.value.code, caught.value.line) == ("unclosed_quote", 2)
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "Rua A, 10\n30130-010, Belo Horizonte",
+        "Rua A 10\n30130-010, Belo Horizonte",
+        "Rua A\nnº 12, fundos\nBairro, cidade",
+        "Cliente desde\n10/12/2026, às 9h\nCPF 529.982.247-25, titular",
+        "Oi,\ntudo bem?\n\nAté já,\nAna",
+        "Ligar para\n98765-4321",
+        "protocolo\nnúmero 12345678, urgente",
+        "R$ 1.200.000\nR$ 1.300.000, à vista",
+        "1\n2, 3\n4",
+    ],
+)
+def test_addresses_and_prose_of_several_lines_are_cells_like_others(scenario: Scenario, take: Take, cell: str) -> None:
+    last = take(f'telefone,nome\n31998765432,"{cell}"\n31987654321,Bia\n', "one")
+    assert (last.accepted, last.rows) == (2, 2)
+    assert _rows(scenario, last)[0].variables == {"1": " ".join(cell.split())}
+    assert take(f'nome,telefone\n"{cell}",31998765432\nBia,31987654321\n', "one").accepted == 2
+
+
+@on_sqlite
+def test_two_phones_in_a_cell_are_an_error_of_that_row_only(scenario: Scenario, take: Take) -> None:
+    upload = take('telefone;nome\n"31998765432\n31998765433";Ana\n31987654321;Bia\n', "one")
+    assert (upload.accepted, _rows(scenario, upload)[0].reason) == (1, "phone_many")
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("content", "code", "line"),
+    [
+        # Closed, however late: too long. Never closed: that is what is wrong.
+        (_HEAD + '31998765432,"' + ("x" * 60_000 + "\n") * 3 + '",1,2\n' + _GOOD, "record_too_long", 2),
+        (_HEAD + '31998765432,"' + ("x" * 60_000 + "\n") * 3 + '",1,2', "record_too_long", 2),
+        (_HEAD + _GOOD + "31998765432," + '"ab\n",' * 20_000 + "\n" + _GOOD, "record_too_long", 3),
+        ('"ab\n",' * 20_000 + "\n" + _GOOD, "record_too_long", 1),
+        (_HEAD + '31998765432,"' + ("x" * 60_000 + "\n") * 3, "unclosed_quote", 2),
+    ],
+    ids=["closed", "closed at the end", "many cells", "in the header", "never closed"],
+)
+def test_a_record_over_the_limit_is_called_too_long_unless_its_quote_never_closes(
+    take: Take, content: str, code: str, line: int
+) -> None:
+    with pytest.raises(UnreadableFile) as caught:
+        take(content)
+    assert (caught.value.code, caught.value.line) == (code, line)
+
+
+@on_sqlite
+def test_a_record_is_limited_with_its_line_breaks_to_the_character(take: Take) -> None:
+    limits = Limits(record=100)
+    row = '31998765432,"' + "x" * 40 + "\n" + "x" * 45 + '"'
+    assert len(row) == 100
+    assert take(f"telefone,obs\n{row}\r\n{row}\r\n", "plain", limits=limits).rows == 2
+    with pytest.raises(UnreadableFile) as caught:
+        take(f'telefone,obs\n{row}\r\n{row[:-1]}x"\r\n', "plain", limits=limits)
+    assert (caught.value.code, caught.value.line) == ("record_too_long", 4)
+
+
+@on_sqlite
+@pytest.mark.parametrize("before", ["", "telefone;nome\n31998765432;"])
+def test_an_endless_record_is_never_held_in_memory(take: Take, before: str) -> None:
+    content = (before + '"ab\n";' * 500_000 + "\n").encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadableFile):
+            take(content, "one")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Whole, it would take 28 MB for its list of cells alone.
+    assert peak < 12_000_000
+
+
+@on_sqlite
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_any_number_of_blank_lines_may_stand_before_the_header(
+    scenario: Scenario, take: Take, end: str, encoding: str
+) -> None:
+    upload = take((end * 5000 + f"telefone;nome{end}31998765432;Ana{end}").encode(encoding), "one")
+    assert [(r.line, r.state) for r in _rows(scenario, upload)] == [(5002, RowState.ACCEPTED)]
+
+
+@on_sqlite
+def test_a_template_that_no_value_fits_into_is_refused_before_the_file_is_read(scenario: Scenario, take: Take) -> None:
+    for template in ("endless", "no_room"):
+        with pytest.raises(Invalid) as caught:
+            take("telefone;a;b\n31998765432;x;y\n", template)
+        assert (caught.value.field, bool(caught.value.remedy)) == ("template", True)
+    with scenario.store.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM upload").scalar_one() == 0
+    assert take("telefone;a;b\n31998765432;x;y\n", "just_room").accepted == 1
+
+
+@on_sqlite
+@pytest.mark.parametrize(
     ("limits", "code"),
     [(Limits(bytes=30), "file_too_large"), (Limits(rows=1), "too_many_rows"), (Limits(columns=3), "too_many_columns")],
 )
@@ -240,6 +370,20 @@ def test_a_bad_row_says_what_is_wrong_cell_by_cell(scenario: Scenario, take: Tak
 def test_values_are_sent_as_meta_takes_them(scenario: Scenario, take: Take) -> None:
     upload = take('telefone;a;b;c\n31998765432;  Ana\u00a0 \tLima ;"R$\n10     00";\u202eabc\u0301 👩\u200d🔧\n')
     assert _rows(scenario, upload)[0].variables == {"1": "Ana Lima", "2": "R$ 10 00", "3": "ab\u0107 👩\u200d🔧"}
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "value",
+    ["\u200b", "\u3164", "\u2060 \u00ad", "\u2800\u2800",
+     "\u115f\u1160", "\uffa0", "\ufe0f", "\u034f", "\u3164 \u200d"]
+)  # fmt: skip
+def test_a_value_that_shows_nothing_is_missing(scenario: Scenario, take: Take, value: str) -> None:
+    upload = take(f"telefone;a\n31998765432;{value}\n31987654321;❤\ufe0f {value}\n", "one")
+    assert [(r.state.value, r.reason) for r in _rows(scenario, upload)] == [
+        ("rejected", "missing_value"),
+        ("accepted", ""),
+    ]
 
 
 @on_sqlite

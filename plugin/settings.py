@@ -55,7 +55,7 @@ class Settings:
         "Said when a reply goes to a human",
     )
     text_opt_out: str = _setting(
-        "Pronto: você não vai mais receber nossas mensagens por aqui. Se mudar de ideia, é só nos escrever.",
+        "Pronto: você não vai mais receber nossos avisos e ofertas por aqui.",
         "Said after an opt-out",
     )
     text_notification: str = _setting(

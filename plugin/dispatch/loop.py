@@ -37,6 +37,8 @@ RENEW_EVERY = 2.0
 HORIZON = 0.25
 IDLE = 0.15
 HOUSEKEEPING = 1.0
+#: Uploads whose reader died are dropped after so many seconds: far above what any real file takes.
+ABANDONED = 12 * 3600
 #: Longest wait for sends in flight when the process is asked to stop.
 DRAIN_SECONDS = 10.0
 
@@ -212,6 +214,8 @@ class Dispatcher:
             log.warning("%d replies were redirected without the bot", swept)
 
     async def _finish(self) -> None:
+        if dropped := await self._call(self._store.drop_abandoned_uploads, ABANDONED):
+            log.info("%d uploads that nobody finished reading were dropped", dropped)
         for broadcast_id in await self._call(self._store.finish_broadcasts):
             log.info("Broadcast %s has nothing left to send", broadcast_id)
             self._templates.pop(broadcast_id, None)

@@ -97,6 +97,7 @@ def _engine(url: str) -> Engine:
             return create_engine(
                 url,
                 future=True,
+                hide_parameters=True,  # phones and texts of customers don't belong in a log
                 pool_pre_ping=True,
                 pool_size=10,
                 max_overflow=10,
@@ -137,6 +138,7 @@ def _sqlite(url: str) -> Engine:
     engine = create_engine(
         url,
         future=True,
+        hide_parameters=True,
         connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False, "isolation_level": None},
         poolclass=QueuePool,  # SQLAlchemy 1.4 pools files only when told
         pool_size=10,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -15,6 +16,8 @@ import orjson
 from sanic.response import HTTPResponse
 
 from plugin.web.endpoint import Call
+
+log = logging.getLogger(__name__)
 
 _TIME_FIELDS = ("at", "waiting_since")
 
@@ -41,7 +44,8 @@ def json_answer(value: Any, status: int = 200, headers: dict[str, str] | None = 
 async def stream_csv(call: Call, pieces: Iterable[bytes], filename: str) -> None:
     """Send `pieces` one by one as a download. They are made in a thread, some ahead of time, never all at once.
 
-    The first piece is made before the answer starts: an object that doesn't exist is still a 404.
+    The first piece is made before the answer starts: an object that doesn't exist is still a 404. What fails later
+    can't become an error status any more: the connection is cut, so that no client takes half a file for the whole.
     """
     iterator: Iterator[bytes] = iter(pieces)
     first = await call.run(_take, iterator)
@@ -50,10 +54,15 @@ async def stream_csv(call: Call, pieces: Iterable[bytes], filename: str) -> None
         headers={"Content-Disposition": _attachment(filename)},
     )
     piece = first
-    while piece:
-        await response.send(piece)
-        await asyncio.sleep(0)  # a fast client must not keep Rasa's loop to itself
-        piece = await call.run(_take, iterator)
+    try:
+        while piece:
+            await response.send(piece)
+            await asyncio.sleep(0)  # a fast client must not keep Rasa's loop to itself
+            piece = await call.run(_take, iterator)
+    except Exception:
+        log.exception("the download %s broke off", call.request.path)
+        call.request.transport.abort()
+        return
     await response.eof()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ from plugin.domain.access import BROADCAST, REPORT
 from plugin.domain.broadcast import DEFAULT_WINDOW_HOURS, MAX_WINDOW_HOURS
 from plugin.domain.delivery import DeliveryState
 from plugin.domain.redirect import FreeText, Redirect, RedirectKind
-from plugin.domain.upload import Limits, RowState
+from plugin.domain.upload import Limits, RowState, Upload
 from plugin.errors import Conflict, Invalid
 from plugin.usecases import intake, launch, report, review
 from plugin.web.answers import json_answer, plain, stream_csv
-from plugin.web.body import receive_file
+from plugin.web.body import receive_file, settled
 from plugin.web.endpoint import Call, Endpoint, Query
 from plugin.web.schema import body, nullable, text
 
@@ -41,21 +40,25 @@ async def upload(call: Call) -> HTTPResponse:
     _uploading[principal.user_id] = _uploading.get(principal.user_id, 0) + 1
     try:
         received = await receive_file(call.request, Path(settings.uploads), limit, call.run)
-        try:
-            taken = await call.run(
-                intake.take_upload,
-                call.services.store,
-                principal,
-                operation_id=operation_id,
-                template_id=template_id,
-                filename=filename,
-                path=received.path,
-                sha256=received.sha256,
-                limits=Limits(bytes=limit),
-            )
-        finally:
-            # What is needed of it is in the database now; personal data lies around nowhere else.
-            await asyncio.shield(call.run(received.path.unlink, missing_ok=True))
+
+        def read() -> Upload:
+            try:
+                return intake.take_upload(
+                    call.services.store,
+                    principal,
+                    operation_id=operation_id,
+                    template_id=template_id,
+                    filename=filename,
+                    path=received.path,
+                    sha256=received.sha256,
+                    limits=Limits(bytes=limit),
+                )
+            finally:
+                # What is needed of it is in the database now; personal data lies around nowhere else.
+                received.path.unlink(missing_ok=True)
+
+        # Whoever hangs up meanwhile has not freed their place: the file is being read all the same.
+        taken = await settled(call.run_intake(read))
     finally:
         _uploading[principal.user_id] -= 1
         if not _uploading[principal.user_id]:

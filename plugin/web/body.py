@@ -6,24 +6,34 @@ Sanic would buffer up to 100 MB before any handler runs, so every route with a b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
+import re
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import orjson
-from sanic.exceptions import SanicException
+from sanic.exceptions import InvalidUsage, SanicException
 from sanic.request import Request
 
 from plugin.errors import Invalid
+
+T = TypeVar("T")
 
 JSON_LIMIT = 256 * 1024
 JSON_SECONDS = 15.0
 UPLOAD_SECONDS = 600.0
 _WRITE_AT = 1024 * 1024
+_SUFFIX = ".upload"
+#: Files of a process that died are kept at most so long (seconds).
+STALE_AFTER = 24 * 3600
+#: RFC 9112 §7.1; Sanic's own `int(size, 16)` would also take "+5", "0x5", "1_0" and a sign.
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}(?:[ \t]*;[^\r\n]*)?")
 #: After a refusal this much is read and thrown away, so that the client gets to see the answer.
 _LINGER_BYTES, _LINGER_SECONDS = 512 * 1024, 1.0
 
@@ -93,37 +103,85 @@ async def receive_file(
         run: runs a blocking call in a thread.
 
     Raises:
-        WrongType, TooLarge, TooSlow; the file is gone then.
+        WrongType, TooLarge, TooSlow; the file is gone then, as it is when the caller hangs up.
     """
-    path = folder / f"{secrets.token_hex(16)}.upload"
-
-    def create() -> int:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-
-    descriptor = await run(create)
-    digest, size, pending = hashlib.sha256(), 0, bytearray()
-
-    def flush(data: bytes) -> None:
-        digest.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-
+    spool = _Spool(folder)
+    pending = bytearray()
     try:
+        await settled(run(spool.open))
         async for chunk in _chunks(request, limit, seconds):
-            size += len(chunk)
             pending += chunk
             if len(pending) >= _WRITE_AT:
-                await run(flush, bytes(pending))
+                await settled(run(spool.write, bytes(pending)))
                 pending.clear()
-        await run(flush, bytes(pending))
+        return await settled(run(spool.finish, bytes(pending)))
     except BaseException:
-        path.unlink(missing_ok=True)
+        await settled(run(spool.discard))
         raise
-    finally:
-        os.close(descriptor)
-    return Received(path, digest.hexdigest(), size)
+
+
+async def settled(work: Awaitable[T]) -> T:
+    """The result of `work`. Whoever is cancelled meanwhile stays until it is over: a thread can't be called back,
+    and what it works on must not be closed, removed or counted as free under its hands.
+    """
+    job = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(job)
+    except asyncio.CancelledError:
+        while not job.done():
+            try:
+                await asyncio.wait({job})
+            except asyncio.CancelledError:
+                continue
+        if not job.cancelled():
+            job.exception()  # seen; the cancellation is what goes on
+        raise
+
+
+def remove_stale(folder: Path) -> int:
+    """Delete what uploads of a dead process left behind; returns how many files."""
+    removed = 0
+    for path in folder.glob(f"*{_SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):  # another worker was quicker
+            if path.stat().st_mtime < time.time() - STALE_AFTER:
+                path.unlink()
+                removed += 1
+    return removed
+
+
+class _Spool:
+    """A new file and its checksum. One job at a time works on it; only the last of them closes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / f"{secrets.token_hex(16)}{_SUFFIX}"
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self._file: BinaryIO | None = None
+
+    def open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = open(self.path, "xb", buffering=0, opener=lambda name, flags: os.open(name, flags, 0o600))
+
+    def write(self, data: bytes) -> None:
+        assert self._file is not None
+        self._digest.update(data)
+        self._size += len(data)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+
+    def finish(self, data: bytes) -> Received:
+        self.write(data)
+        self._close()
+        return Received(self.path, self._digest.hexdigest(), self._size)
+
+    def discard(self) -> None:
+        self._close()
+        self.path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 async def refuse(request: Request) -> None:
@@ -131,7 +189,10 @@ async def refuse(request: Request) -> None:
     stream = request.stream
     if stream is None or not stream.request_body:
         return
-    if not stream.expecting_continue:  # else reading would invite the client to send
+    if stream.expecting_continue:
+        # Reading would invite the client to send, and so would the 100 that Sanic puts before a final answer.
+        stream.expecting_continue = False
+    else:
         try:
             async for _ in _chunks(request, _LINGER_BYTES, _LINGER_SECONDS, strict=False):
                 pass
@@ -156,7 +217,7 @@ async def _chunks(request: Request, limit: int, seconds: float, strict: bool = T
     until, read = loop.time() + seconds, 0
     while stream.request_body:
         try:
-            chunk = await asyncio.wait_for(stream.read(), max(0.0, until - loop.time()))
+            chunk = await asyncio.wait_for(_read(stream), max(0.0, until - loop.time()))
         except asyncio.TimeoutError:
             raise TooSlow(f"The body took more than {seconds:g} s to arrive.", "Try a faster connection.") from None
         if chunk is None:
@@ -165,6 +226,26 @@ async def _chunks(request: Request, limit: int, seconds: float, strict: bool = T
         if read > limit:
             raise too_large
         yield chunk
+
+
+async def _read(stream: Any) -> bytes | None:
+    """`stream.read()`, the size of a chunk checked beforehand.
+
+    Only the desk's own routes come by here. Those of Rasa read chunks as leniently as Sanic does: a proxy in front of
+    the server should hand on bodies with a length.
+    """
+    if stream.expecting_continue:
+        stream.expecting_continue = False
+        await stream.protocol.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+    if stream.request_body == "chunked" and not stream.request_bytes_left:
+        head = stream.recv_buffer  # CRLF, size, CRLF
+        while (end := head.find(b"\r\n", 3)) < 0 and len(head) <= 64:
+            await stream._receive_more()
+        if end < 0 or not head.startswith(b"\r\n") or not _CHUNK_SIZE.fullmatch(head[2:end]):
+            stream.keep_alive, stream.request_body = False, None
+            raise InvalidUsage("Bad chunked encoding")
+    data: bytes | None = await stream.read()
+    return data
 
 
 def _size(limit: int) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -41,6 +42,7 @@ class Desk(Blueprint):
         self.ctx.executor = ThreadPoolExecutor(8, "vamos-desk")
         # Argon2id takes 19 MiB and a core a time: two at once, whoever asks.
         self.ctx.login_executor = ThreadPoolExecutor(2, "vamos-login")
+        self.ctx.intake_executor = ThreadPoolExecutor(2, "vamos-intake")
         self.ctx.services = services
         for endpoint in endpoints:
             self.ctx.declared.add((endpoint.method, endpoint.path))
@@ -86,6 +88,14 @@ class Desk(Blueprint):
 
         app.register_middleware(finish, "response")
 
+        async def tidy(*_: Any) -> None:
+            folder = Path(self.ctx.services().settings.uploads)
+            removed = await asyncio.get_running_loop().run_in_executor(None, body.remove_stale, folder)
+            if removed:
+                log.warning("removed %d uploads that were left half-way", removed)
+
+        app.register_listener(tidy, "after_server_start")
+
     def _guarded(self, endpoint: Endpoint) -> Callable[..., Any]:
         ctx = self.ctx
 
@@ -93,7 +103,7 @@ class Desk(Blueprint):
             try:
                 if not endpoint.unsafe:
                     await body.refuse(request)
-                call = Call(request, ctx.services(), ctx.executor, ctx.login_executor)
+                call = Call(request, ctx.services(), ctx.executor, ctx.login_executor, ctx.intake_executor)
                 await _admit(call, endpoint)
                 for name, value in path.items():
                     if name.endswith("_id") and not ID.fullmatch(value):
@@ -156,7 +166,11 @@ def _check_origin(request: Request, public_url: str) -> None:
         if origin is None:
             return  # no browser
         ours = {urlsplit(public_url).netloc.lower(), request.headers.getone("host", "").lower()}
-        if urlsplit(origin).netloc.lower() in ours - {""}:
+        try:
+            theirs = urlsplit(origin).netloc.lower()
+        except ValueError:  # "http://[" and the like: no address at all
+            theirs = ""
+        if theirs in ours - {""}:
             return
     raise Forbidden("This request comes from another site.", "Use the desk's own pages.")
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any, TypeVar
 
 from sanic.request import Request
@@ -102,6 +103,7 @@ class Call:
     services: Services
     executor: Executor
     login_executor: Executor
+    intake_executor: Executor
     signed_in: Session | None = None
     token: str | None = None
     body: dict[str, Any] = field(default_factory=dict)
@@ -115,6 +117,12 @@ class Call:
     async def run(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """Run a blocking call (the store is synchronous) in one of our threads: the loop is Rasa's too."""
         return await asyncio.get_running_loop().run_in_executor(self.executor, partial(work, *arguments, **named))
+
+    async def run_intake(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """The same in the two threads that read uploaded files, each for seconds: nobody else waits for those."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self.intake_executor, partial(work, *arguments, **named)
+        )
 
     async def run_login(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """The same in the two threads that hash passwords: a rush of logins slows logins only.
@@ -131,6 +139,23 @@ class Call:
             return await loop.run_in_executor(self.login_executor, partial(work, *arguments, **named))
         finally:
             _waiting_logins -= 1
+
+    @property
+    def client(self) -> str:
+        """The caller's address as throttles count it: of IPv6 the network, which is one customer's.
+
+        It is the other end of the connection, unless Sanic is told which proxy to believe (SANIC_PROXIES_COUNT,
+        SANIC_REAL_IP_HEADER or SANIC_FORWARDED_SECRET in the environment). Behind a proxy that isn't declared there,
+        all callers share one address, and its throttle.
+        """
+        given = self.request.remote_addr or self.request.ip
+        try:
+            address = ip_address(given.strip("[]").split("%", 1)[0])
+        except ValueError:
+            return given[:64]
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
+            return str(IPv6Network((address, 64), strict=False))
+        return str(getattr(address, "ipv4_mapped", None) or address)
 
     def text(self, name: str, default: str | None = None) -> str | None:
         """A query parameter, None when missing or empty.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,6 +75,17 @@ class Site:
         """A new person with these grants, logged in."""
         await asyncio.to_thread(create_user, self.store, login, login.title(), grants)
         return await self.logged_in(login)
+
+
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 15) -> None:
+    """Wait until `condition` holds, or fail."""
+    until = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if await found if inspect.isawaitable(found) else found:
+            return
+        assert time.monotonic() < until, "it never came true"
+        await asyncio.sleep(0.01)
 
 
 @pytest.fixture

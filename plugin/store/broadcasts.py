@@ -235,7 +235,8 @@ class BroadcastQueries(MetaQueries):
             conditions.append(b.operation_id == operation_id)
         with self.read() as connection:
             if after is not None:
-                last = connection.execute(select(b.created_at).where(b.id == after)).scalar()
+                # Within reach only: a foreign id must look like one that doesn't exist.
+                last = connection.execute(select(b.created_at).where(b.id == after, *conditions)).scalar()
                 if last is None:
                     return []
                 conditions.append(or_(b.created_at < last, and_(b.created_at == last, b.id < after)))

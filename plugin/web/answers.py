@@ -61,7 +61,8 @@ async def stream_csv(call: Call, pieces: Iterable[bytes], filename: str) -> None
             piece = await call.run(_take, iterator)
     except Exception:
         log.exception("the download %s broke off", call.request.path)
-        call.request.transport.abort()
+        cut: Any = call.request.transport
+        cut.abort()
         return
     await response.eof()
 

@@ -160,7 +160,8 @@ class _Spool:
 
     def open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = open(self.path, "xb", buffering=0, opener=lambda name, flags: os.open(name, flags, 0o600))
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
 
     def write(self, data: bytes) -> None:
         assert self._file is not None

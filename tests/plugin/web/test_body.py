@@ -266,6 +266,10 @@ async def test_who_hangs_up_during_a_write_does_not_make_it_write_elsewhere(
         os.close(one)
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def test_who_hangs_up_while_the_file_is_opened_leaves_none(tmp_path: Path) -> None:
     started, go_on = threading.Event(), threading.Event()
 
@@ -280,14 +284,14 @@ async def test_who_hangs_up_while_the_file_is_opened_leaves_none(tmp_path: Path)
     empty: Any = SimpleNamespace(stream=None, headers={})
     task = asyncio.create_task(body.receive_file(empty, tmp_path, 100, run))
     await eventually(started.is_set)
-    opened = len(os.listdir("/proc/self/fd"))
+    opened = descriptors()
     task.cancel()
     await asyncio.sleep(0)
     task.cancel()  # and impatient ones
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await eventually(lambda: list(tmp_path.iterdir()) == [] and len(os.listdir("/proc/self/fd")) <= opened)
+    await eventually(lambda: list(tmp_path.iterdir()) == [] and descriptors() <= opened)
 
 
 async def test_who_hangs_up_while_the_file_is_read_keeps_their_place_until_it_is(
@@ -324,7 +328,7 @@ async def test_who_hangs_up_while_the_file_is_read_keeps_their_place_until_it_is
 
 async def test_files_that_a_dead_process_left_are_deleted_at_start(site: Site, tmp_path: Path) -> None:
     folder = Path(site.services.settings.uploads)
-    folder.mkdir(exist_ok=True)
+    os.makedirs(folder, exist_ok=True)
     for name, age in (("old.upload", body.STALE_AFTER + 60), ("new.upload", 60), ("old.csv", body.STALE_AFTER + 60)):
         (folder / name).write_bytes(b"x")
         os.utime(folder / name, (time.time() - age,) * 2)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import pytest
@@ -131,6 +133,48 @@ async def test_a_foreign_object_and_a_missing_one_look_the_same(world: World) ->
             assert foreign.text == nowhere.text == nonsense.text
         else:
             assert foreign.json() == nowhere.json() == nonsense.json(), endpoint.path
+
+
+async def test_a_foreign_object_in_a_parameter_or_body_looks_like_a_missing_one_too(world: World) -> None:
+    client, missing = world.callers["other operation"], "0123456789abcdef" * 2
+    mine = (await client.get("/desk/api/v1/operations")).json()["items"][0]["id"]
+    scenario, objects = world.site.scenario, world.objects
+    foreign = {**objects, "queue": scenario.push, "agent": scenario.ana.user_id}
+
+    def asked(pick: Callable[[str], str]) -> list[tuple[str, str, dict[str, Any]]]:
+        launch = {"operation": mine, "upload": pick("upload"), "template": objects["template"]}
+        human = {**launch, "redirect": {"kind": "human", "queue": pick("queue")}}
+        return [
+            ("GET", f"broadcasts?after={pick('broadcast_id')}", {}),
+            ("GET", f"broadcasts?operation={pick('operation')}", {}),
+            ("GET", f"cases?operation={pick('operation')}", {}),
+            ("GET", f"cases?queue={pick('queue')}", {}),
+            ("GET", f"notifications?operation={pick('operation')}", {}),
+            ("GET", f"templates?operation={pick('operation')}", {}),
+            ("POST", f"uploads?operation={pick('operation')}&template={objects['template']}", {"content": b"x"}),
+            ("POST", "broadcasts", {"json": launch}),
+            ("POST", "broadcasts", {"json": {**launch, "operation": pick("operation")}}),
+            ("POST", "broadcasts", {"json": human}),
+        ]
+
+    async def answers(pick: Callable[[str], str]) -> list[tuple[str, int, Any]]:
+        found = []
+        for number, (method, path, more) in enumerate(asked(pick)):
+            key = {"Idempotency-Key": f"{'m' if pick('upload') == missing else 'f'} number {number}"}
+            answer = await client.request(method, f"/desk/api/v1/{path}", headers=key, **more)
+            found.append((f"{method} {path.split('?')[0]} {number}", answer.status_code, answer.json()))
+        return found
+
+    # A launch of one's own first: a foreign cursor must not even sort among one's own broadcasts.
+    own = {"operation": mine, "template": objects["template"]}
+    taken = await client.post("/desk/api/v1/uploads", params=own, content=b"telefone;nome\n+5531998000098;Ana\n")
+    key = {"Idempotency-Key": "a launch of my own"}
+    request = {**own, "upload": taken.json()["id"], "redirect": {"kind": "notification"}, "notify_text": "Obrigado!"}
+    launched = await client.post("/desk/api/v1/broadcasts", json=request, headers=key)
+    assert launched.status_code == 201, launched.text
+    newer = await asyncio.to_thread(scenario.launch, [scenario.number()])
+    foreign["broadcast_id"] = newer
+    assert await answers(lambda name: foreign[name]) == await answers(lambda _: missing)
 
 
 async def test_lists_hold_nothing_of_other_operations(world: World) -> None:

@@ -18,9 +18,10 @@ from plugin.web.schema import body, text
 async def open_session(call: Call) -> HTTPResponse:
     store, given = call.services.store, call.body
     if "link" in given and not {"login", "password"} & given.keys():
-        opened = await call.run_login(access.login_with_link, store, given["link"], previous=call.token)
+        opened = await call.run(access.login_with_link, store, given["link"], previous=call.token)
     elif {"login", "password"} == given.keys():
-        opened = await call.run_login(access.login, store, given["login"], given["password"], previous=call.token)
+        names = {"previous": call.token, "client": call.client}
+        opened = await call.run_login(access.login, store, given["login"], given["password"], **names)
     else:
         raise Invalid('Send {"login", "password"} or {"link"}.', field="login")
     cookie = set_cookie(call.services.settings.public_url, opened.token, access.ABSOLUTE // 1_000_000)

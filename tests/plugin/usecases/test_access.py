@@ -4,9 +4,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
+from functools import partial
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from plugin.errors import Conflict, Invalid, NotFound, TooManyAttempts, Unauthenticated
 from plugin.store import Store
@@ -134,7 +136,7 @@ def test_failures_make_the_account_wait_longer_and_longer(store: Store, clock: C
     assert waits == [1, 2, 4]
     clock.pass_(seconds=8)
     access.login(store, "ana", PASSWORD)
-    assert rows(store, "SELECT * FROM login_attempt") == []
+    assert rows(store, "SELECT * FROM login_attempt WHERE login = 'ana'") == []
 
 
 def test_the_wait_survives_a_restart_and_has_an_end(store: Store, clock: Clock, ana: str, database_url: str) -> None:
@@ -266,3 +268,174 @@ def test_the_audit_log_says_who_came_and_who_was_refused(store: Store, ana: str)
     access.logout(store, token)
     found = rows(store, "SELECT action, user_id FROM audit WHERE action LIKE 'log%' ORDER BY id")
     assert found == [("login.refused", ana), ("login", ana), ("logout", ana)]
+
+
+# --------------------------------------------------------------------------- changes during a login
+def test_a_password_changed_during_the_login_opens_no_session(
+    store: Store, ana: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = access._verify
+
+    def slow(stored: str, password: str) -> bool:
+        access.set_password(store, "ana", "outra frase comprida")  # somebody else, while this one hashes
+        return real(stored, password)
+
+    monkeypatch.setattr(access, "_verify", slow)
+    with pytest.raises(Unauthenticated):
+        access.login(store, "ana", PASSWORD)
+    assert rows(store, "SELECT * FROM session") == []
+
+
+@pytest.mark.parametrize("way", ["password", "link"])
+@pytest.mark.parametrize("change", ["disabled", "password"])
+def test_an_account_changed_at_the_last_moment_of_a_login_opens_no_session(
+    store: Store, ana: str, monkeypatch: pytest.MonkeyPatch, way: str, change: str
+) -> None:
+    token, real = access.make_login_link(store, "ana"), store.principal
+
+    def late(user_id: str) -> object:
+        found = real(user_id)
+        if change == "disabled":
+            store.set_disabled(ana, True)
+            store.set_disabled(ana, False)
+            store.set_disabled(ana, True)
+        else:
+            access.set_password(store, "ana", "outra frase comprida")
+        return found
+
+    monkeypatch.setattr(store, "principal", late)
+    enter = (
+        partial(access.login_with_link, store, token)
+        if way == "link"
+        else partial(access.login, store, "ana", PASSWORD)
+    )
+    with pytest.raises(Unauthenticated):
+        enter()
+    assert rows(store, "SELECT * FROM session") == []
+
+
+def test_a_hash_made_anew_does_not_undo_a_new_password(store: Store, ana: str) -> None:
+    account = store.account("ana")
+    assert account is not None
+    assert account.password_hash is not None
+    access.set_password(store, "ana", "outra frase comprida")
+    store.replace_password_hash(ana, account.password_hash, "late")
+    access.login(store, "ana", "outra frase comprida")
+
+
+def test_an_old_hash_is_made_anew_by_a_login_which_keeps_other_sessions(
+    store: Store, ana: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = access.login(store, "ana", PASSWORD).token
+    monkeypatch.setattr(access, "_HASHER", access.PasswordHasher(time_cost=3, memory_cost=19 * 1024, parallelism=1))
+    access.login(store, "ana", PASSWORD)
+    assert "t=3" in str(rows(store, "SELECT password_hash FROM app_user"))
+    access.resume_session(store, first)
+
+
+@pytest.mark.parametrize("change", ["disabled", "password"])
+def test_links_made_before_a_new_password_or_a_lock_out_open_nothing(store: Store, ana: str, change: str) -> None:
+    token = access.make_login_link(store, "ana")
+    if change == "password":
+        access.set_password(store, "ana", "outra frase comprida")
+    else:
+        store.set_disabled(ana, True)
+        store.set_disabled(ana, False)
+    with pytest.raises(Unauthenticated):
+        access.login_with_link(store, token)
+
+
+# --------------------------------------------------------------------------- strangers
+def test_strangers_with_wrong_links_and_names_write_no_audit(store: Store, ana: str) -> None:
+    before = rows(store, "SELECT id FROM audit")
+    used = access.make_login_link(store, "ana")
+    access.login_with_link(store, used)
+    after = rows(store, "SELECT id FROM audit")
+    for token in ("", "nope", "x" * 42, "x" * 43, "x" * 44, "é" * 43, "x" * 42 + "\n", used):
+        with pytest.raises(Unauthenticated):
+            access.login_with_link(store, token)
+    for number in range(3):
+        with pytest.raises(Unauthenticated):
+            access.login(store, f"nobody{number}", "wrong password")
+    assert len(after) > len(before)
+    assert rows(store, "SELECT id FROM audit") == after
+
+
+def test_a_wrong_link_waits_for_no_writer(store: Store, ana: str) -> None:
+    with store.write(), ThreadPoolExecutor(1) as threads:
+        for token in ("nope", "x" * 43):
+            with pytest.raises(Unauthenticated):
+                threads.submit(access.login_with_link, store, token).result(5)
+
+
+def test_one_password_on_many_accounts_is_throttled_by_address(
+    store: Store, clock: Clock, ana: str, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    monkeypatch.setattr(access, "_verify", lambda stored, password: password == PASSWORD)
+
+    def attempt(login: str, client: str, password: str = "Senha@2024") -> type[BaseException] | None:
+        try:
+            access.login(store, login, password, client=client)
+        except Unauthenticated as error:
+            return type(error)
+        return None
+
+    sprayed = [attempt(f"person{i}", "203.0.113.5") for i in range(40)]
+    assert sprayed == [Unauthenticated] * access.CLIENT_FAILURES + [TooManyAttempts] * (40 - access.CLIENT_FAILURES)
+    assert attempt("ana", "203.0.113.5", PASSWORD) is TooManyAttempts
+    assert attempt("ana", "203.0.113.6", PASSWORD) is None  # others are not locked out
+    again = Store(database_url, clock)
+    with pytest.raises(TooManyAttempts) as caught:  # nor does a restart help
+        access.login(again, "ana", PASSWORD, client="203.0.113.5")
+    again.close()
+    assert caught.value.seconds == access.CLIENT_EVERY // 1_000_000
+    clock.pass_(seconds=caught.value.seconds)
+    assert attempt("ana", "203.0.113.5", PASSWORD) is None
+    # The right password cost nothing, and forgave nothing.
+    assert attempt("someone", "203.0.113.5") is Unauthenticated
+    assert attempt("another", "203.0.113.5") is TooManyAttempts
+
+
+def test_from_many_addresses_the_total_is_throttled(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "_verify", lambda stored, password: False)
+    monkeypatch.setattr(access, "TOTAL_FAILURES", 10)
+    outcomes = []
+    for number in range(15):
+        with pytest.raises(Unauthenticated) as caught:
+            access.login(store, f"person{number}", "Senha@2024", client=f"203.0.113.{number}")
+        outcomes.append(type(caught.value))
+    assert outcomes == [Unauthenticated] * 10 + [TooManyAttempts] * 5
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "1234567890", "0987654321", "password123", "Senha@2024", "senhasenha", "aaaaaaaaaaaa", "abababababab",
+        "qwertyuiop", "asdfghjkl123", "1q2w3e4r5t", "Admin@123456", "ana.souza2026", "souza-souza-1", "Flamengo1981!",
+        "ＳＥＮＨＡ１２３４", "           a", "!!!!!!!!!!!!", "Vamos@vamos1",
+    ],
+)  # fmt: skip
+def test_passwords_that_are_tried_first_are_refused(store: Store, password: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        access.create_user(store, "ana.souza", "Ana", password=password)
+    assert caught.value.field == "password"
+    assert caught.value.remedy
+    assert rows(store, "SELECT * FROM app_user") == []
+
+
+@pytest.mark.parametrize("password", [PASSWORD, "xK9#mQ2$vL7!", "correct horse battery staple", "ana foi à feira cedo"])
+def test_long_or_mixed_passwords_are_taken(store: Store, password: str) -> None:
+    access.create_user(store, "ana.souza", "Ana", password=password)
+    access.login(store, "ana.souza", password)
+
+
+def test_an_error_of_the_database_lists_no_parameters(store: Store, ana: str) -> None:
+    # PostgreSQL's own message may still quote a value ("LINE 1: ...", "Failing row contains ...").
+    with pytest.raises(DBAPIError, match="parameters hidden") as caught, store.write() as connection:
+        values = {"id": ana, "name": "secret text of a customer"}
+        connection.execute(text("INSERT INTO app_user (id, login, name) VALUES (:id, 'x', :name)"), values)
+    assert "'name': 'secret text" not in str(caught.value)
+    if store.dialect == "sqlite":
+        assert "secret text" not in str(caught.value)

@@ -328,7 +328,7 @@ async def test_who_hangs_up_while_the_file_is_read_keeps_their_place_until_it_is
 
 async def test_files_that_a_dead_process_left_are_deleted_at_start(site: Site, tmp_path: Path) -> None:
     folder = Path(site.services.settings.uploads)
-    os.makedirs(folder, exist_ok=True)
+    await asyncio.to_thread(folder.mkdir, exist_ok=True)
     for name, age in (("old.upload", body.STALE_AFTER + 60), ("new.upload", 60), ("old.csv", body.STALE_AFTER + 60)):
         (folder / name).write_bytes(b"x")
         os.utime(folder / name, (time.time() - age,) * 2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -13,8 +15,9 @@ from plugin.bootstrap import Services
 from plugin.settings import Settings
 from plugin.store import Store
 from plugin.testing.scenario import KEY
-from plugin.usecases.access import create_user, make_login_link
+from plugin.usecases.access import CLIENT_FAILURES, create_user, make_login_link
 from plugin.web import desk_blueprint
+from plugin.web.endpoint import Call
 
 from .conftest import PASSWORD, Site, serve, stop
 
@@ -261,3 +264,37 @@ async def test_logins_do_not_hold_up_other_requests(site: Site) -> None:
     assert unfinished > 0
     answers: list[httpx.Response] = await asyncio.gather(*rush)
     assert {a.status_code for a in answers} <= {401, 429}
+
+
+async def test_a_link_does_not_wait_for_passwords(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    await add_user(site)
+    link = await asyncio.to_thread(make_login_link, site.store, "bia")
+    monkeypatch.setattr("plugin.web.endpoint.MAX_WAITING_LOGINS", 0)  # a rush: passwords are turned away
+    busy = await site.client().post(SESSION, json={"login": "bia", "password": PASSWORD})
+    assert busy.status_code == 429
+    assert (await site.client().post(SESSION, json={"link": link})).status_code == 201
+
+
+async def test_one_address_is_throttled_over_all_accounts(site: Site) -> None:
+    client = site.client()
+    bodies = [{"login": f"nobody{i}", "password": "Senha@2024"} for i in range(CLIENT_FAILURES + 2)]
+    statuses = [(await client.post(SESSION, json=one)).status_code for one in bodies]
+    assert statuses == [401] * CLIENT_FAILURES + [429] * 2
+
+
+@pytest.mark.parametrize(
+    ("ip", "forwarded", "counted"),
+    [
+        ("203.0.113.5", "", "203.0.113.5"),
+        ("127.0.0.1", "203.0.113.5", "203.0.113.5"),
+        ("2001:db8:1:2:3::4", "", "2001:db8:1:2::/64"),
+        ("127.0.0.1", "[2001:db8:1:2:9::9]", "2001:db8:1:2::/64"),
+        ("::ffff:203.0.113.5", "", "203.0.113.5"),
+        ("fe80::1%eth0", "", "fe80::/64"),
+        ("/run/desk.sock", "", "/run/desk.sock"),
+    ],
+)
+def test_an_address_is_counted_as_its_owner(ip: str, forwarded: str, counted: str) -> None:
+    request: Any = SimpleNamespace(ip=ip, remote_addr=forwarded)
+    nothing: Any = None
+    assert Call(request, nothing, nothing, nothing, nothing).client == counted

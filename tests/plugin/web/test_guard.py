@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 from sanic import Sanic
 from sanic.response import text
 from sanic_cors import CORS
 
 from plugin.bootstrap import Services
-from plugin.web import desk_blueprint
+from plugin.web import connections, desk_blueprint
 
-from .conftest import Site, serve, stop
+from .conftest import Site, eventually, serve, stop
 
 HOST = b"Host: localhost\r\n"
 
@@ -64,14 +65,27 @@ BAD = {
     "two hosts": request(b"Host: other"),
     "name with a tab": request(b"X\tA: b"),
     "unknown version": b"GET /desk/health HTTP/9.9\r\n" + HOST + b"\r\n",
+    "bytes that are no UTF-8": request(method=b"GET", path=b"/desk/\xff"),
+    "bytes that are UTF-8": request(method=b"GET", path=b"/desk/\xc3\xa9"),
+    "control byte in the address": request(method=b"GET", path=b"/desk/\x07"),
+    "delete in the address": request(method=b"GET", path=b"/desk/\x7f"),
+    "address of another site": request(method=b"GET", path=b"http://evil.example/desk/health"),
+    "broken address": request(method=b"GET", path=b"http://[/desk/health"),
+    "address without a slash": request(method=b"GET", path=b"desk"),
+    "method that is none": request(method=b"G(T", path=b"/desk/health"),
+    "long method": request(method=b"G" * 40, path=b"/desk/health"),
+    "two spaces": request(method=b"GET ", path=b"/desk/health"),
     "no version": b"GET /desk/health\r\n" + HOST + b"\r\n",
 }
 
 
 @pytest.mark.parametrize("data", BAD.values(), ids=BAD.keys())
-async def test_a_malformed_head_gets_400_and_the_server_lives_on(site: Site, data: bytes) -> None:
+async def test_a_malformed_head_gets_400_and_the_server_lives_on(
+    site: Site, data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     answer = await send(site, data)
     assert answer.startswith(b"HTTP/1.1 400 ")
+    assert "Traceback" not in caplog.text
     assert b"connection: close" in answer.lower()
     assert (await site.client().get("/desk/health")).json() == {"status": "ok"}
 
@@ -98,6 +112,79 @@ async def test_a_chunked_body_is_read(site: Site) -> None:
     body = b'17\r\n{"link":"not a token"}\n\r\n0\r\n\r\n'
     answer = await send(site, request(b"Transfer-Encoding: chunked", b"Content-Type: application/json", body=body))
     assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+# --------------------------------------------------------------------------- connections
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "_SWEEP_EVERY", 0.05)
+
+
+async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """Send a byte now and then until the server answers or closes; what it said."""
+    writer.write(b"GET /desk/health HTTP/1.1\r\nX: ")
+    said = asyncio.create_task(reader.read(4096))
+    until = asyncio.get_running_loop().time() + 10
+    while not said.done() and asyncio.get_running_loop().time() < until:
+        writer.write(b"a")
+        await asyncio.wait({said}, timeout=0.05)
+    said.cancel()
+    return await said
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("earlier", [0, 1, 3])
+async def test_a_head_that_drips_in_is_given_up(site: Site, earlier: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    for _ in range(earlier):
+        writer.write(b"GET /desk/health HTTP/1.1\r\n" + HOST + b"\r\n")
+        await reader.readuntil(b'{"status":"ok"}')
+    said = await drip(reader, writer)
+    writer.close()
+    assert said.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_connection_that_says_nothing_is_closed(site: Site) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    writer.close()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_slow_bodies_and_kept_connections_owe_no_head(site: Site) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    body = b'{"link":"not a token"}'
+    for pause in (0.8, 0.0):  # the first body takes longer than a head may; the second head comes after a rest
+        length = str(len(body)).encode()
+        writer.write(request(b"Content-Type: application/json", b"Content-Length: " + length))
+        await asyncio.sleep(pause)
+        writer.write(body)
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 401 ")
+        await reader.readuntil(b"}")
+        await asyncio.sleep(pause)
+    writer.close()
+
+
+async def test_a_server_with_too_many_connections_refuses_more_and_recovers(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
+    held = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(3)]
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 503 ")
+    writer.close()
+    for _, one in held:
+        one.close()
+
+    async def answers() -> bool:
+        try:
+            return (await site.client().get("/desk/health")).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    await eventually(answers)
 
 
 # --------------------------------------------------------------------------- CORS

@@ -4,7 +4,7 @@
 
     VamosError                      the root: has a `code` (stable, for programs) and a `remedy` (for people)
     ├── ConfigurationError          a setting or file is missing or wrong; names the file and key
-    ├── NotFound                    missing or foreign: the caller cannot tell which (DESIGN §8)
+    ├── NotFound                    missing or foreign: the caller cannot tell which
     ├── Forbidden                   the user is known but lacks the permission for this operation
     ├── Unauthenticated             no session, or an expired one
     │   └── TooManyAttempts         this account must wait `seconds` before the next try

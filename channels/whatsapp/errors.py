@@ -1,6 +1,6 @@
 """Meta's refusals as the core's `SendError` family.
 
-Source: Meta, "Cloud API error codes", and the project's decision per code (reference: channels-and-push A7). Decide on
+Source: Meta, "Cloud API error codes", and the project's decision per code. Decide on
 the code, never on the title, which Meta rewords.
 """
 

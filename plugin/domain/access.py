@@ -1,4 +1,4 @@
-"""Who a person is and what they may do, operation by operation (DESIGN §8)."""
+"""Who a person is and what they may do, operation by operation."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 `phonenumbers` is the truth. Because it takes some 30 µs a number, the forms that nearly every Brazilian file holds
 are recognised by one regular expression compiled from that library's own metadata; anything else falls through.
-Rules of the ninth digit: reference/channels-and-push.md A5. Texts are for operators, in Portuguese.
+The ninth digit: Anatel added it to mobile numbers between 2012 and 2016, and Meta's ids may lack it
+(docs/decisions.md 17). Texts are for operators, in Portuguese.
 """
 
 from __future__ import annotations

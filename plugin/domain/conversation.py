@@ -45,7 +45,7 @@ class Returned(str, Enum):
 
 
 class Proof(str, Enum):
-    """Rungs of the attribution ladder (DESIGN §2), strongest first."""
+    """Rungs of the attribution ladder (docs/architecture.md), strongest first."""
 
     TOKEN = "token"  # noqa: S105  a rung's name, not a secret
     CONTEXT = "context"

@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class DeliveryState(str, Enum):
-    """States of DESIGN §5. `rejected` and `skipped` lines were never meant to be sent."""
+    """Where a line stands. `rejected` and `skipped` lines were never meant to be sent."""
 
     QUEUED = "queued"
     DEFERRED = "deferred"

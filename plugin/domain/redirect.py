@@ -1,4 +1,4 @@
-"""Where a reply goes: the rules of DESIGN §2 as one pure function."""
+"""Where a reply goes: the README's table as one pure function."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Decision:
 
 
 def choose(button: Redirect | None, row: Redirect | None, broadcast: Redirect) -> tuple[Redirect, str]:
-    """Precedence of DESIGN §2: button > row > broadcast. Returns the choice and the name of its level."""
+    """Precedence: button > row > broadcast. Returns the choice and the name of its level."""
     if button is not None:
         return button, "button"
     if row is not None:

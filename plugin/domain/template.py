@@ -83,7 +83,7 @@ class Template:
         return tuple(b for b in self.buttons if b.kind is ButtonKind.QUICK_REPLY)
 
     def talk_button(self, label: str = DEFAULT_TALK_BUTTON) -> Button | None:
-        """The quick reply that asks for a conversation (DESIGN §2), or None."""
+        """The quick reply that asks for a conversation, or None."""
         wanted = fold(label)
         return next((b for b in self.quick_replies if fold(b.text) == wanted), None)
 
@@ -93,7 +93,7 @@ class Template:
 
     @classmethod
     def from_meta(cls, raw: Mapping[str, Any]) -> Template:
-        """Read one item of Meta's ``GET /{WABA_ID}/message_templates`` (reference: Template API, component types)."""
+        """Read one item of Meta's ``GET /{WABA_ID}/message_templates`` (Template API, component types)."""
         body = header = footer = ""
         buttons: list[Button] = []
         for component in raw.get("components") or ():

@@ -1,7 +1,7 @@
 """The send path: claim, settle, recover, statuses. Set-based; nothing here leaves a transaction open over the network.
 
-The claim is the fence of every promise in DESIGN §5: it commits before a byte leaves, and it re-checks broadcast
-state, lease epoch and opt-outs in the transaction that commits it.
+The claim is the fence of every promise about sending (docs/architecture.md): it commits before a byte leaves, and it
+re-checks broadcast state, lease epoch and opt-outs in the transaction that commits it.
 """
 
 from __future__ import annotations

@@ -113,9 +113,9 @@ class ReplyQueries(ContactQueries, DeliveryQueries):
         inserted = connection.execute(
             text(
                 "INSERT INTO inbound (id, channel, provider_id, sender, contact_id, kind, text, payload, is_tap,"
-                " context_id, raw, state, note, attempts, proof, interaction, redirected_by, at, received_at)"
+                " context_id, raw, state, note, attempts, in_work, proof, interaction, redirected_by, at, received_at)"
                 " VALUES (:id, :channel, :provider_id, :sender, :contact, :kind, :text, :payload, :is_tap,"
-                " :context_id, :raw, 'stored', '', 0, '', :no, '', :at, :received_at)"
+                " :context_id, :raw, 'stored', '', 0, :no, '', :no, '', :at, :received_at)"
                 " ON CONFLICT (provider_id) DO NOTHING"
             ),
             {
@@ -170,9 +170,9 @@ class ReplyQueries(ContactQueries, DeliveryQueries):
         stored = connection.execute(
             text(
                 "INSERT INTO inbound (id, channel, provider_id, sender, kind, text, is_tap, raw, state, note, attempts,"
-                " proof, interaction, redirected_by, at, received_at)"
+                " in_work, proof, interaction, redirected_by, at, received_at)"
                 " VALUES (:id, :channel, :key, '', 'unreadable', '',"
-                " :no, :raw, 'quarantined', :note, 0, '', :no, '', :at, :at) ON CONFLICT (provider_id) DO NOTHING"
+                " :no, :raw, 'quarantined', :note, 0, :no, '', :no, '', :at, :at) ON CONFLICT (provider_id) DO NOTHING"
             ),
             {
                 "id": new_id(),
@@ -197,15 +197,15 @@ class ReplyQueries(ContactQueries, DeliveryQueries):
                 text(
                     # A message that kills its worker comes back later and later: the lease doubles with each attempt.
                     f"UPDATE inbound SET taken_until = :now + CAST(:lease AS BIGINT) * (1 << {_FEW}),"
-                    " attempts = attempts + 1 WHERE id IN ("
+                    " attempts = attempts + 1, in_work = :yes WHERE id IN ("
                     "SELECT i.id FROM inbound i WHERE i.state = 'stored'"
                     " AND (i.taken_until IS NULL OR i.taken_until <= :now)"
                     " AND NOT EXISTS (SELECT 1 FROM inbound e WHERE e.contact_id = i.contact_id AND e.state = 'stored'"
-                    f" AND e.attempts <= {_PASSED_AFTER}"
+                    f" AND (e.attempts <= {_PASSED_AFTER} OR (e.in_work = :yes AND e.taken_until > :now))"
                     " AND (e.received_at < i.received_at OR (e.received_at = i.received_at AND e.id < i.id)))"
                     f" ORDER BY i.received_at LIMIT :n{skip_locked}) RETURNING id, received_at"
                 ),
-                {"lease": int(lease_seconds * 1_000_000), "now": now, "n": limit},
+                {"lease": int(lease_seconds * 1_000_000), "now": now, "n": limit, "yes": True},
             ).all()
         return [row[0] for row in sorted(rows, key=lambda row: (row[1], row[0]))]
 
@@ -254,7 +254,11 @@ class ReplyQueries(ContactQueries, DeliveryQueries):
                 return False
             delay = min(first_delay * 2 ** min(max(int(row.attempts) - 1, 0), 20), max_delay)
             late = self.now() - int(row.received_at) >= patience * 1_000_000
-            values: dict[str, Any] = {"note": error[:2000], "taken_until": self.now() + int(delay * 1_000_000)}
+            values: dict[str, Any] = {
+                "note": error[:2000],
+                "taken_until": self.now() + int(delay * 1_000_000),
+                "in_work": False,
+            }
             if late:
                 values["state"] = "quarantined"
             connection.execute(t.inbound.update().where(i.id == inbound_id).values(**values))

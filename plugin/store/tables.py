@@ -298,7 +298,8 @@ inbound = Table(
     Column("state", String(16), nullable=False),
     Column("note", Text, nullable=False, default=""),
     Column("attempts", Integer, nullable=False, default=0),
-    _time("taken_until"),
+    _time("taken_until"),  # in work: until when the lease holds; given back: when to try again
+    Column("in_work", Boolean, nullable=False, default=False),
     _time("routed_at"),
     # attribution
     Column("delivery_id", ForeignKey("delivery.id")),

@@ -1,7 +1,7 @@
 """CSV files as people really send them: which encoding, which delimiter, which line a record is on.
 
 Nothing is guessed by statistics (`csv.Sniffer` is quadratic and often wrong) and nothing is replaced silently.
-Defences: reference/security-and-reliability.md T11–T17. Texts are for operators, in Portuguese.
+Texts are for operators, in Portuguese.
 """
 
 from __future__ import annotations

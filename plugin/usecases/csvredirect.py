@@ -1,4 +1,4 @@
-"""A row's own redirect: columns redirecionamento, fila and atendente (DESIGN §2)."""
+"""A row's own redirect: columns redirecionamento, fila and atendente."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ AcceptedRow = tuple[int, int, str, str, str, Union[str, None]]
 #: (row, line, state, reason, cells as JSON or None, errors as JSON or None)
 OtherRow = tuple[int, int, str, str, Union[str, None], Union[str, None]]
 
-#: Meta: the body with its values, in characters (reference/channels-and-push.md A2).
+#: Meta: the body with its values, in characters (Cloud API, template components).
 MAX_BODY = 1024
 
 #: Characters that show nothing although they are neither spaces nor format characters (category Cf): Hangul fillers,

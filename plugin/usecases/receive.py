@@ -224,7 +224,7 @@ def _route(store: ReceiveStore, connection: Connection, inbound: Inbound, key: b
 def _attribute(
     store: ReceiveStore, connection: Connection, inbound: Inbound, person: Person, key: bytes
 ) -> tuple[Candidate | None, str, str]:
-    """The ladder of DESIGN §2. Returns the delivery, the rung that proved it, and a note for people."""
+    """The attribution ladder. Returns the delivery, the rung that proved it, and a note for people."""
     note = ""
     if inbound.is_tap and inbound.payload and inbound.payload.startswith("v1."):
         token = ButtonToken.read(inbound.payload, key)

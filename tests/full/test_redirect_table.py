@@ -1,4 +1,4 @@
-"""Every row of DESIGN §2's table, on a phone, through the real Rasa and the real action server."""
+"""Every row of the README's redirect table, on a phone, through the real Rasa and the real action server."""
 
 from __future__ import annotations
 

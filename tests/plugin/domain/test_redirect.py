@@ -1,4 +1,4 @@
-"""The redirect table of DESIGN §2, row by row, without Rasa and without a database."""
+"""The README's redirect table, row by row, without Rasa and without a database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replies are stored once, attributed with proof, and redirected once: the table of DESIGN §2 without Rasa."""
+"""Replies are stored once, attributed with proof, and redirected once: the README's table without Rasa."""
 
 from __future__ import annotations
 
@@ -415,6 +415,7 @@ def test_a_message_that_fails_again_and_again_lets_later_ones_of_its_person_pass
         if later in taken:
             return
         for one in taken:
+            assert scenario.store.take_inbound(5, 30) == [], "two messages of one person at once"
             release(scenario.store, one, "boom")
     raise AssertionError(f"{later} waits behind {poison} for ever")
 

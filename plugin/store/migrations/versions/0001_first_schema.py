@@ -351,6 +351,7 @@ def upgrade() -> None:
         sa.Column("note", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("taken_until", sa.BigInteger(), nullable=True),
+        sa.Column("in_work", sa.Boolean(), nullable=False),
         sa.Column("routed_at", sa.BigInteger(), nullable=True),
         sa.Column("delivery_id", _big_key, nullable=True),
         sa.Column("proof", sa.String(length=32), nullable=False),

@@ -11,6 +11,7 @@ import plugin
 from plugin.bootstrap import Services
 from plugin.web import api_broadcasts, api_cases, api_catalogue, api_session, openapi, pages
 from plugin.web.answers import json_answer
+from plugin.web.cookies import cookie_name
 from plugin.web.desk import PREFIX, Desk
 from plugin.web.endpoint import PUBLIC, Call, Endpoint
 
@@ -49,4 +50,5 @@ def desk_blueprint(services: Callable[[], Services]) -> Blueprint:
 
 
 async def _document(call: Call) -> HTTPResponse:
-    return json_answer(openapi.document(endpoints(), PREFIX, plugin.__version__))
+    cookie = cookie_name(call.services.settings.public_url)
+    return json_answer(openapi.document(endpoints(), PREFIX, plugin.__version__, cookie))

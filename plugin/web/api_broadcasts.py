@@ -13,15 +13,16 @@ from plugin.domain.delivery import DeliveryState
 from plugin.domain.redirect import FreeText, Redirect, RedirectKind
 from plugin.domain.upload import Limits, RowState, Upload
 from plugin.errors import Conflict, Invalid
-from plugin.usecases import intake, launch, report, review
+from plugin.usecases import control, intake, launch, report, review
 from plugin.web.answers import json_answer, plain, stream_csv
 from plugin.web.body import receive_file, settled
-from plugin.web.endpoint import Call, Endpoint, Query
+from plugin.web.endpoint import Call, Endpoint, Query, limit
 from plugin.web.schema import body, nullable, text
 
 READERS = (BROADCAST, REPORT)
 ROW_STATES = tuple(s.value for s in RowState)
-_LIMIT = Query("limit", "At most so many (1–500)", "integer")
+AFTER_ROW = Query("after", "Only lines after this row number", "integer")
+_ROWS, _PAGE = limit(500), limit(200)
 _MISSING = {404: ("Missing, or in an operation that is not yours.", None)}
 
 #: Uploads in progress by person: each costs disk, a thread and a long transaction.
@@ -31,7 +32,7 @@ _uploading: dict[str, int] = {}
 
 async def upload(call: Call) -> HTTPResponse:
     principal, settings = call.session.principal, call.services.settings
-    limit = settings.max_upload_mb * 1024 * 1024
+    most = settings.max_upload_mb * 1024 * 1024
     operation_id, template_id = call.needed("operation"), call.needed("template")
     filename = (call.text("filename") or "contatos.csv")[:255]
     principal.require(BROADCAST, operation_id)  # before the first byte; the use case asks again
@@ -39,7 +40,7 @@ async def upload(call: Call) -> HTTPResponse:
         raise Conflict("Two uploads of yours are still running.", "Wait until one is done.")
     _uploading[principal.user_id] = _uploading.get(principal.user_id, 0) + 1
     try:
-        received = await receive_file(call.request, Path(settings.uploads), limit, call.run)
+        received = await receive_file(call.request, Path(settings.uploads), most, call.run)
 
         def read() -> Upload:
             try:
@@ -51,7 +52,7 @@ async def upload(call: Call) -> HTTPResponse:
                     filename=filename,
                     path=received.path,
                     sha256=received.sha256,
-                    limits=Limits(bytes=limit),
+                    limits=Limits(bytes=most),
                 )
             finally:
                 # What is needed of it is in the database now; personal data lies around nowhere else.
@@ -71,18 +72,18 @@ async def show_upload(call: Call, upload_id: str) -> HTTPResponse:
 
 
 async def upload_rows(call: Call, upload_id: str) -> HTTPResponse:
-    limit, state = call.number("limit", 100, 1, 500), call.choice("state", ROW_STATES)
+    wanted, state = call.number(_ROWS, 100), call.choice("state", ROW_STATES)
     rows = await call.run(
         review.view_rows,
         call.services.store,
         call.session.principal,
         upload_id,
         state=RowState(state) if state else None,
-        after=call.number("after", 0, 0, 10**11),
-        limit=limit,
+        after=call.number(AFTER_ROW, 0),
+        limit=wanted,
     )
     items = [plain(row) for row in rows]
-    return json_answer({"items": items, "next": items[-1]["row"] if len(items) == limit else None})
+    return json_answer({"items": items, "next": items[-1]["row"] if len(items) == wanted else None})
 
 
 async def rejected(call: Call, upload_id: str) -> None:
@@ -131,7 +132,7 @@ async def listing(call: Call) -> HTTPResponse:
         call.session.principal,
         operation_id=call.text("operation"),
         after=call.text("after"),
-        limit=call.number("limit", 50, 1, 200),
+        limit=call.number(_PAGE, 50),
     )
     return json_answer({"items": page.items, "next": page.next})
 
@@ -142,22 +143,32 @@ async def show(call: Call, broadcast_id: str) -> HTTPResponse:
 
 
 async def rows(call: Call, broadcast_id: str) -> HTTPResponse:
-    limit = call.number("limit", 100, 1, 500)
+    wanted = call.number(_ROWS, 100)
     items: list[dict[str, Any]] = await call.run(
         report.report_rows,
         call.services.store,
         call.session.principal,
         broadcast_id,
         state=call.choice("state", tuple(s.value for s in DeliveryState)),
-        after=call.number("after", 0, 0, 10**11),
-        limit=limit,
+        after=call.number(AFTER_ROW, 0),
+        limit=wanted,
     )
-    return json_answer({"items": items, "next": items[-1]["row"] if len(items) == limit else None})
+    return json_answer({"items": items, "next": items[-1]["row"] if len(items) == wanted else None})
 
 
 async def export(call: Call, broadcast_id: str) -> None:
     pieces = await call.run(report.report_csv, call.services.store, call.session.principal, broadcast_id)
     await stream_csv(call, pieces, f"relatorio-{broadcast_id[:12]}.csv")
+
+
+async def pause(call: Call, broadcast_id: str) -> HTTPResponse:
+    await call.run(control.pause, call.services.store, call.session.principal, broadcast_id)
+    return HTTPResponse(status=204)
+
+
+async def resume(call: Call, broadcast_id: str) -> HTTPResponse:
+    await call.run(control.resume, call.services.store, call.session.principal, broadcast_id)
+    return HTTPResponse(status=204)
 
 
 _REDIRECT = body(
@@ -202,10 +213,10 @@ ENDPOINTS = (
         "Its rows in the file's order.",
         query=(
             Query("state", "Only rows in this state", values=ROW_STATES),
-            Query("after", "Only rows after this row number", "integer"),
-            _LIMIT,
+            AFTER_ROW,
+            _ROWS,
         ),
-        answers={200: ("The rows.", "Rows"), **_MISSING},
+        answers={200: ("The rows.", "UploadRows"), **_MISSING},
     ),
     Endpoint(
         "GET",
@@ -241,7 +252,7 @@ ENDPOINTS = (
         listing,
         READERS,
         "Broadcasts, newest first.",
-        query=(Query("operation", "Only this operation", "id"), Query("after", "`next` of the page before"), _LIMIT),
+        query=(Query("operation", "Only this operation", "id"), Query("after", "`next` of the page before"), _PAGE),
         answers={200: ("A page of broadcasts.", "Broadcasts"), **_MISSING},
     ),
     Endpoint(
@@ -260,10 +271,10 @@ ENDPOINTS = (
         "The report line by line.",
         query=(
             Query("state", "Only lines in this state", values=tuple(s.value for s in DeliveryState)),
-            Query("after", "Only lines after this row number", "integer"),
-            _LIMIT,
+            AFTER_ROW,
+            _ROWS,
         ),
-        answers={200: ("The lines.", "Rows"), **_MISSING},
+        answers={200: ("The lines.", "DeliveryRows"), **_MISSING},
     ),
     Endpoint(
         "GET",
@@ -272,5 +283,21 @@ ENDPOINTS = (
         READERS,
         "The report line by line as a file that is safe to open in a spreadsheet.",
         answers={200: ("The file.", "text/csv"), **_MISSING},
+    ),
+    Endpoint(
+        "POST",
+        "/api/v1/broadcasts/<broadcast_id>/pause",
+        pause,
+        BROADCAST,
+        "Send nothing more until it is resumed. What is on its way arrives.",
+        answers={204: ("Paused.", None), 409: ("It is not running.", None), **_MISSING},
+    ),
+    Endpoint(
+        "POST",
+        "/api/v1/broadcasts/<broadcast_id>/resume",
+        resume,
+        BROADCAST,
+        "Go on with a paused broadcast, whether a person or a provider's refusal paused it.",
+        answers={204: ("Running.", None), 409: ("It is not paused.", None), **_MISSING},
     ),
 )

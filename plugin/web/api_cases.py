@@ -7,11 +7,12 @@ from sanic.response import HTTPResponse
 from plugin.domain.access import ATTEND, SUPERVISE
 from plugin.usecases import handoff
 from plugin.web.answers import json_answer
-from plugin.web.endpoint import Call, Endpoint, Query
+from plugin.web.endpoint import Call, Endpoint, Query, limit
 from plugin.web.schema import body, text
 
 STATES = ("queued", "active", "closed")
 RETURNS = ("continue", "menu", "silent")
+_LIMIT = limit(500)
 _PEOPLE = (ATTEND, SUPERVISE)
 _VERSION = {"type": "integer", "minimum": 1, "maximum": 2**31}
 _MISSING = {404: ("Missing, or in an operation that is not yours.", None)}
@@ -26,7 +27,7 @@ async def listing(call: Call) -> HTTPResponse:
         operation_id=call.text("operation"),
         queue_id=call.text("queue"),
         state=call.choice("state", STATES),
-        limit=call.number("limit", 100, 1, 500),
+        limit=call.number(_LIMIT, 100),
     )
     return json_answer({"items": found})
 
@@ -69,7 +70,7 @@ ENDPOINTS = (
             Query("operation", "Only this operation", "id"),
             Query("queue", "Only this queue", "id"),
             Query("state", "Only this state", values=STATES),
-            Query("limit", "At most so many (1–500)", "integer"),
+            _LIMIT,
         ),
         answers={200: ("The cases.", "Cases"), **_MISSING},
     ),

@@ -10,8 +10,9 @@ from plugin.domain.access import ATTEND, BROADCAST, REPORT, SUPERVISE
 from plugin.domain.template import Template
 from plugin.usecases import notify, setup
 from plugin.web.answers import json_answer
-from plugin.web.endpoint import LOGGED_IN, Call, Endpoint, Query
+from plugin.web.endpoint import LOGGED_IN, Call, Endpoint, Query, limit
 
+_LIMIT = limit(500)
 OPERATION = Query("operation", "Only this operation", "id")
 
 
@@ -42,7 +43,7 @@ async def notifications(call: Call) -> HTTPResponse:
         call.services.store,
         call.session.principal,
         operation_id=call.text("operation"),
-        limit=call.number("limit", 100, 1, 500),
+        limit=call.number(_LIMIT, 100),
     )
     return json_answer({"items": found})
 
@@ -97,7 +98,7 @@ ENDPOINTS = (
         notifications,
         (BROADCAST, ATTEND, SUPERVISE, REPORT),
         "Notifications that replies raised, newest first.",
-        query=(OPERATION, Query("limit", "At most so many (1–500)", "integer")),
+        query=(OPERATION, _LIMIT),
         answers={200: ("The notifications.", "Notifications"), 404: ("No such operation.", None)},
     ),
 )

@@ -41,13 +41,20 @@ _waiting_logins = 0
 
 @dataclass(frozen=True)
 class Query:
-    """A query parameter. `kind` is "id", "integer" or "text"."""
+    """A query parameter. `kind` is "id", "integer" (from `low` to `high`) or "text"."""
 
     name: str
     about: str
     kind: str = "text"
     required: bool = False
     values: tuple[str, ...] = ()
+    low: int = 0
+    high: int = 10**11
+
+
+def limit(high: int) -> Query:
+    """The parameter that says how many items a page may have."""
+    return Query("limit", f"At most so many (1–{high})", "integer", low=1, high=high)
 
 
 @dataclass(frozen=True)
@@ -175,17 +182,17 @@ class Call:
             raise Invalid(f"The parameter {name} is missing.", f"Add ?{name}=… to the address.", field=name)
         return value
 
-    def number(self, name: str, default: int, low: int, high: int) -> int:
-        """A whole number within bounds.
+    def number(self, query: Query, default: int) -> int:
+        """A whole number within the bounds that the parameter declares.
 
         Raises:
             Invalid.
         """
-        value = self.text(name)
+        value = self.text(query.name)
         if value is None:
             return default
-        if not re.fullmatch(r"[0-9]{1,12}", value) or not low <= int(value) <= high:
-            raise Invalid(f"{name} must be a whole number from {low} to {high}.", field=name)
+        if not re.fullmatch(r"[0-9]{1,12}", value) or not query.low <= int(value) <= query.high:
+            raise Invalid(f"{query.name} must be a whole number from {query.low} to {query.high}.", field=query.name)
         return int(value)
 
     def choice(self, name: str, values: tuple[str, ...]) -> str | None:

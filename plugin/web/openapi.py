@@ -6,13 +6,29 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from plugin.web.endpoint import PUBLIC, Endpoint, Query
+from plugin.domain.delivery import DeliveryState
+from plugin.domain.upload import RowState
+from plugin.web.endpoint import ID, PUBLIC, Endpoint, Query
 from plugin.web.problems import MEDIA_TYPE
 from plugin.web.schema import Schema
 
 
 def _object(**properties: Schema) -> Schema:
-    return {"type": "object", "properties": properties, "required": list(properties)}
+    """Exactly these, all of them always there."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _list(item: Schema) -> Schema:
+    return {"type": "array", "items": item}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
 
 
 def _items(item: str, paged: str | None = None) -> Schema:
@@ -33,8 +49,8 @@ _FLAG: Schema = {"type": "boolean"}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _MAYBE_TIME: Schema = {"type": ["string", "null"], "format": "date-time"}
 _COUNTS: Schema = {"type": "object", "additionalProperties": _COUNT}
+_TEXTS: Schema = {"type": "object", "additionalProperties": _TEXT}
 _ANY: Schema = {"type": "object"}
-_ANY_MAYBE: Schema = {"type": ["object", "null"]}
 
 SCHEMAS: Mapping[str, Schema] = {
     "Problem": _object(
@@ -79,21 +95,53 @@ SCHEMAS: Mapping[str, Schema] = {
         id=_TEXT,
         operation_id=_TEXT,
         template_id=_TEXT,
+        user_id=_TEXT,
         filename=_TEXT,
         sha256=_TEXT,
         encoding=_TEXT,
         delimiter=_TEXT,
-        columns=_ANY,
+        columns={**_ANY, "description": "Which column of the file is what: address, variables, redirect, ignored."},
         state={"enum": ["reading", "ready", "unreadable"]},
-        error=_ANY_MAYBE,
+        error=_or_null(_ANY),
         rows=_COUNT,
         accepted=_COUNT,
         rejected=_COUNT,
         skipped=_COUNTS,
         created_at=_TIME,
     ),
-    "Row": _object(row=_COUNT, line=_COUNT, state=_TEXT, reason=_TEXT, address=_MAYBE),
-    "Rows": _items("Row", "integer"),
+    "UploadRow": _object(
+        row=_COUNT,
+        line=_COUNT,
+        state={"enum": [s.value for s in RowState]},
+        reason=_TEXT,
+        address=_MAYBE,
+        canonical=_MAYBE,
+        variables=_TEXTS,
+        redirect=_or_null(_object(kind=_TEXT, queue=_MAYBE, agent=_MAYBE)),
+        cells=_list(_TEXT),
+        errors=_list(_object(column=_TEXT, value=_TEXT, reason=_TEXT, remedy=_TEXT, code=_TEXT)),
+    ),
+    "UploadRows": _items("UploadRow", "integer"),
+    "DeliveryRow": _object(
+        row=_COUNT,
+        line=_COUNT,
+        address=_MAYBE,
+        state={"enum": [s.value for s in DeliveryState]},
+        reason=_MAYBE,
+        error_code=_MAYBE,
+        error=_MAYBE,
+        attempts=_COUNT,
+        sent_at=_MAYBE_TIME,
+        delivered_at=_MAYBE_TIME,
+        read_at=_MAYBE_TIME,
+        failed_at=_MAYBE_TIME,
+        replied_at=_MAYBE_TIME,
+        reply=_MAYBE,
+        outcome=_MAYBE,
+        proof=_MAYBE,
+        redirected_by=_MAYBE,
+    ),
+    "DeliveryRows": _items("DeliveryRow", "integer"),
     "Launched": _object(id=_TEXT, replayed=_FLAG),
     "BroadcastSummary": _object(
         id=_TEXT,
@@ -114,7 +162,7 @@ SCHEMAS: Mapping[str, Schema] = {
         operation=_reference("Named"),
         template=_TEXT,
         filename=_TEXT,
-        redirect=_ANY,
+        redirect=_object(kind=_TEXT, queue=_MAYBE, agent=_MAYBE, free_text=_TEXT),
         state=_TEXT,
         state_reason=_TEXT,
         created_by=_TEXT,
@@ -128,7 +176,7 @@ SCHEMAS: Mapping[str, Schema] = {
         replied=_COUNT,
         redirected=_COUNTS,
         unattributed=_COUNT,
-        failures={"type": "array", "items": _ANY},
+        failures=_list(_object(code=_TEXT, message=_MAYBE, count=_COUNT)),
     ),
     "Case": _object(
         id=_TEXT,
@@ -153,10 +201,33 @@ SCHEMAS: Mapping[str, Schema] = {
     "Cases": _items("Case"),
     "CaseView": _object(
         summary=_reference("Case"),
-        broadcast=_ANY_MAYBE,
-        messages={"type": "array", "items": _ANY},
-        events={"type": "array", "items": _ANY},
+        broadcast=_or_null(
+            _object(
+                broadcast=_TEXT,
+                template=_TEXT,
+                header=_TEXT,
+                text=_TEXT,
+                footer=_TEXT,
+                buttons=_list(_TEXT),
+                state=_TEXT,
+                at=_MAYBE_TIME,
+            )
+        ),
+        messages=_list(
+            _object(
+                id=_COUNT,
+                author=_TEXT,
+                author_name=_MAYBE,
+                text=_MAYBE,
+                state=_TEXT,
+                at=_MAYBE_TIME,
+                error=_MAYBE,
+                case_id=_MAYBE,
+            )
+        ),
+        events=_list(_object(event=_TEXT, actor=_MAYBE, at=_TIME, actor_name=_MAYBE)),
         last_inbound_at=_MAYBE_TIME,
+        buttons=_list(_TEXT),
     ),
     "Notification": _object(
         id=_TEXT,
@@ -176,8 +247,10 @@ SCHEMAS: Mapping[str, Schema] = {
 }
 
 
-def document(endpoints: Sequence[Endpoint], prefix: str, version: str) -> dict[str, Any]:
-    """The document for every API route of the table (pages are not part of it)."""
+def document(endpoints: Sequence[Endpoint], prefix: str, version: str, cookie: str) -> dict[str, Any]:
+    """The document for every API route of the table (pages are not part of it). `cookie` is the session cookie's name,
+    which depends on the address that the desk is reached at.
+    """
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         if not endpoint.page:
@@ -191,7 +264,7 @@ def document(endpoints: Sequence[Endpoint], prefix: str, version: str) -> dict[s
         "components": {
             "schemas": SCHEMAS,
             "securitySchemes": {
-                "cookie": {"type": "apiKey", "in": "cookie", "name": "__Host-vamos"},
+                "cookie": {"type": "apiKey", "in": "cookie", "name": cookie},
                 "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRF-Token"},
             },
         },
@@ -204,7 +277,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "summary": endpoint.about,
         "tags": [endpoint.path.removeprefix("/api/v1/").split("/")[0].split(".")[0].lstrip("/")],
         "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"}}
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": f"^{ID.pattern}$"}}
             for name in re.findall(r"<(\w+)>", endpoint.path)
         ]
         + [_parameter(one, "query") for one in endpoint.query]
@@ -245,6 +318,10 @@ def _answers(endpoint: Endpoint) -> dict[int, tuple[str, str | None]]:
 
 def _parameter(query: Query, place: str) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "integer" if query.kind == "integer" else "string"}
+    if query.kind == "integer":
+        schema["minimum"], schema["maximum"] = query.low, query.high
+    if query.kind == "id":
+        schema["pattern"] = f"^{ID.pattern}$"
     if query.values:
         schema["enum"] = list(query.values)
     return {"name": query.name, "in": place, "required": query.required, "description": query.about, "schema": schema}

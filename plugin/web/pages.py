@@ -10,6 +10,7 @@ from plugin.domain.access import ATTEND, BROADCAST, REPORT, SUPERVISE, Principal
 from plugin.domain.delivery import DeliveryState
 from plugin.errors import Unauthenticated
 from plugin.usecases import access, handoff, notify, report, setup
+from plugin.web.api_broadcasts import AFTER_ROW
 from plugin.web.api_cases import RETURNS, STATES
 from plugin.web.api_catalogue import describe_template
 from plugin.web.endpoint import LOGGED_IN, PUBLIC, Call, Endpoint
@@ -23,17 +24,20 @@ EVERYBODY = (BROADCAST, ATTEND, SUPERVISE, REPORT)
 
 
 async def login(call: Call) -> HTTPResponse:
-    if call.token and call.text("link") is None:
+    link, here = call.text("link") or "", ""
+    if call.token:
         try:
-            await call.run(access.resume_session, call.services.store, call.token)
+            session = await call.run(access.resume_session, call.services.store, call.token)
         except Unauthenticated:
             pass  # an old cookie: show the form
         else:
-            return _see_other("/desk/")
+            if not link:
+                return _see_other("/desk/")
+            here = session.principal.name  # somebody else's link must not swap the account unnoticed
     wanted = call.text("next") or ""
     # Only our own pages: no open redirect by way of the login.
     onward = wanted if wanted.startswith("/desk/") and "//" not in wanted and "\\" not in wanted else "/desk/"
-    return page("login.html", link=call.text("link") or "", onward=onward)
+    return page("login.html", link=link, here=here, onward=onward)
 
 
 async def home(call: Call) -> HTTPResponse:
@@ -95,7 +99,7 @@ async def show_broadcast(call: Call, broadcast_id: str) -> HTTPResponse:
         principal,
         broadcast_id,
         state=state,
-        after=call.number("after", 0, 0, 10**11),
+        after=call.number(AFTER_ROW, 0),
         limit=_ROWS,
     )
     settled = found.state != "running" and not found.states.get("sent") and not found.states.get("unknown")
@@ -108,6 +112,7 @@ async def show_broadcast(call: Call, broadcast_id: str) -> HTTPResponse:
         rows=rows,
         next=rows[-1]["row"] if len(rows) == _ROWS else None,
         settled=settled,
+        may_control=principal.can(BROADCAST, found.operation_id),
         **await _shell(call, "broadcasts"),
     )
 

@@ -54,7 +54,7 @@ def page(template: str, http_status: int = 200, **values: Any) -> Html:
 
 def error_page(status: int) -> Html:
     """A page that says what happened and what to do, for any status."""
-    title, text = ERRORS.get(status, ERRORS[500])
+    title, text = ERRORS.get(status) or ERRORS[400 if status < 500 else 500]
     return page("error.html", status, title=title, text=text, status=status)
 
 

@@ -100,6 +100,8 @@ ERRORS: dict[int, tuple[str, str]] = {
     403: ("Sem permissão", "Você não tem a permissão que esta página exige. Peça a um administrador."),
     404: ("Não encontrado", "Isto não existe, ou pertence a uma operação à qual você não tem acesso."),
     405: ("Não permitido", "Este endereço não aceita esse tipo de pedido."),
+    413: ("Grande demais", "O pedido é maior do que aceitamos. Envie menos de uma vez."),
+    429: ("Muitos pedidos", "Espere um pouco e tente de novo."),
     500: ("Algo deu errado", "O erro foi registrado. Tente de novo em instantes."),
     503: ("Indisponível", "O servidor está ocupado ou encerrando. Tente de novo em instantes."),
 }

@@ -14,7 +14,7 @@ const TEXTS = {
 
 export class Problem extends Error {
   constructor(body) {
-    super(TEXTS[body.code] ?? [body.detail, body.remedy].filter(Boolean).join(" "));
+    super(Object.hasOwn(TEXTS, body.code) ? TEXTS[body.code] : [body.detail, body.remedy].filter(Boolean).join(" "));
     Object.assign(this, { code: body.code, status: body.status, line: body.line, field: body.field });
   }
 }

@@ -1,5 +1,5 @@
 import { call, show } from "./api.js";
-import { refresh } from "./desk.js";
+import { follow, refresh } from "./live.js";
 
 const page = document.querySelector("[data-case]");
 const path = `/cases/${page.dataset.case}`;
@@ -29,6 +29,7 @@ answer?.addEventListener("submit", (event) => {
     await call("POST", `${path}/messages`, { text: field.value });
     field.value = "";
     await refresh();
+    follow();
     page.querySelector("[data-take]")?.closest("p").remove();
     field.focus();
   });

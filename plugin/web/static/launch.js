@@ -50,7 +50,7 @@ function start() {
         ...parts.map((part) => {
           const name = /^\{\{\s*(\w+)\s*\}\}$/.exec(part)?.[1];
           if (!name) return part;
-          return make("span", { className: name in values ? "" : "slot", textContent: values[name] ?? part });
+          return make("span", { className: Object.hasOwn(values, name) ? "" : "slot", textContent: Object.hasOwn(values, name) ? values[name] : part });
         }),
       );
     }
@@ -108,7 +108,7 @@ function start() {
     request.onload = () => {
       if (request.status !== 201) return show(problem, problemOf(request.responseText, request.status).message);
       upload = JSON.parse(request.responseText);
-      result();
+      result().catch((error) => show(problem, `As linhas conferidas não puderam ser mostradas. ${error.message}`));
     };
     request.onloadend = () => {
       progress.hidden = true;
@@ -130,7 +130,7 @@ function start() {
     place.replaceChildren(make("h3", { textContent: "Resultado da conferência" }), figures);
     const reasons = { duplicate: "número repetido no arquivo", opted_out: "pediu descadastro", blank: "linha em branco" };
     if (skipped) {
-      const list = Object.entries(upload.skipped).map(([reason, n]) => `${count(n)} × ${reasons[reason] ?? reason}`);
+      const list = Object.entries(upload.skipped).map(([reason, n]) => `${count(n)} × ${Object.hasOwn(reasons, reason) ? reasons[reason] : reason}`);
       place.append(make("p", { className: "muted", textContent: `Ignoradas: ${list.join(", ")}.` }));
     }
     const { address, variables = {}, ignored = [] } = upload.columns;

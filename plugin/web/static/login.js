@@ -27,5 +27,6 @@ form.addEventListener("submit", (event) => {
 if (form.dataset.link) {
   // The token leaves the address bar and the history before it is used.
   history.replaceState(null, "", "/desk/login");
-  enter();
+  // Who is logged in already is asked first: the link may be somebody else's.
+  if (!("ask" in form.dataset)) enter();
 }

@@ -130,6 +130,87 @@ async def test_an_agent_reads_answers_and_closes(site: Site, browser: api.Browse
     assert tab.trouble == []
 
 
+async def test_a_refresh_leaves_focus_and_scrolling_alone(site: Site, browser: api.Browser) -> None:
+    scenario = site.scenario
+
+    def prepare() -> tuple[str, str, str]:
+        first, second = scenario.number(), scenario.number()
+        scenario.send_all(scenario.launch([first, second], redirect_=Redirect(RedirectKind.HUMAN, scenario.billing)))
+        case_id = scenario.redirect(scenario.reply(first, "Oi", profile_name="Conceição")).case_id
+        for number in range(40):
+            scenario.reply(first, f"Mensagem {number}")
+        assert case_id
+        return first, second, case_id
+
+    first, second, case_id = await asyncio.to_thread(prepare)
+    tab = await visit(site, browser)
+    await tab.enter("ana")
+    page = tab.page
+    await page.goto(f"/desk/cases/{case_id}")
+    log = page.locator(".talk-log")
+    bottom = "log => log.scrollHeight - log.scrollTop - log.clientHeight"
+    assert await log.evaluate(bottom) < 2
+    await log.evaluate("log => { log.scrollTop = 100; log.focus(); }")
+    await asyncio.to_thread(scenario.reply, first, "Quero pagar")
+    await page.get_by_text("Quero pagar").wait_for(state="attached")
+    assert await log.evaluate("log => log.scrollTop") == 100  # a reader stays where they read
+    assert await log.evaluate("log => log === document.activeElement")
+    await log.evaluate("log => { log.scrollTop = log.scrollHeight; }")
+    await asyncio.to_thread(scenario.reply, first, "Mais uma coisa")
+    await page.get_by_text("Mais uma coisa").wait_for(state="attached")
+    assert await log.evaluate(bottom) < 2  # who follows goes on following
+
+    await page.goto("/desk/cases")
+    link = page.locator(f"a[href='/desk/cases/{case_id}']")
+    await link.focus()
+    await asyncio.to_thread(lambda: scenario.redirect(scenario.reply(second, "Eu também", profile_name="Zé")))
+    await page.get_by_text("Eu também").wait_for()
+    assert await link.evaluate("link => link === document.activeElement")
+    assert tab.trouble == []
+
+
+async def test_a_broadcast_is_paused_and_resumed_on_its_report(site: Site, browser: api.Browser) -> None:
+    broadcast = await asyncio.to_thread(lambda: site.scenario.launch([site.scenario.number()]))
+    tab = await visit(site, browser)
+    await tab.enter("operador")
+    page = tab.page
+    await page.goto(f"/desk/broadcasts/{broadcast}")
+    await page.get_by_role("button", name="Pausar").click()
+    await page.get_by_text("Disparo pausado.").wait_for()
+    await page.get_by_role("button", name="Retomar").click()
+    await page.get_by_role("button", name="Pausar").wait_for()
+    assert not await page.get_by_text("Disparo pausado.").count()
+    assert tab.trouble == []
+
+
+async def test_a_link_of_somebody_else_asks_before_it_swaps_the_account(site: Site, browser: api.Browser) -> None:
+    tab = await visit(site, browser)
+    await tab.enter("ana")
+    page = tab.page
+    link = await asyncio.to_thread(make_login_link, site.store, "operador")
+    await page.goto(f"/desk/login?link={link}")
+    await page.get_by_text("Você já está no Desk como").wait_for()
+    await page.wait_for_load_state("networkidle")
+    assert page.url == f"{site.url}/desk/login"
+    await page.get_by_role("button", name="Entrar").click()
+    await page.wait_for_url(f"{site.url}/desk/")
+    assert await page.locator(".who .name").inner_text() == "Operador"
+    assert tab.trouble == []
+
+
+async def test_rows_that_can_not_be_shown_are_said_so(site: Site, browser: api.Browser) -> None:
+    tab = await visit(site, browser)
+    await tab.enter("operador")
+    page = tab.page
+    await page.route("**/rows?*", lambda route: route.abort())
+    await page.goto("/desk/broadcasts/new")
+    await page.get_by_label("without_button").check()
+    await page.set_input_files("[name=file]", {"name": "lista.csv", "mimeType": "text/csv", "buffer": UGLY})
+    await page.get_by_text("não puderam ser mostradas").wait_for()
+    assert await page.get_by_role("button", name="Enviar", exact=True).is_enabled()
+    assert not [one for one in tab.trouble if "ERR_FAILED" not in one]
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_no_page_is_wider_than_the_screen(site: Site, browser: api.Browser, width: int, scheme: str) -> None:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import re
 
+import pytest
+
 from plugin.web import endpoints
+from plugin.web.render import error_page
 
 from .conftest import Site
 
@@ -44,6 +48,39 @@ async def test_unsafe_operations_ask_for_the_session_and_the_csrf_token(site: Si
                 assert operation["security"] == []
             elif method != "get":
                 assert operation["security"] == [{"cookie": [], "csrf": []}], path
+
+
+async def test_numbers_have_the_bounds_that_the_document_gives(site: Site) -> None:
+    client = await site.logged_in("operador")
+    document = (await client.get("/desk/api/v1/openapi.json")).json()
+    broadcast = await asyncio.to_thread(site.scenario.launch, [site.scenario.number()])
+    upload = await asyncio.to_thread(site.scenario.upload, [site.scenario.number()])
+    seen = 0
+    for path, methods in document["paths"].items():
+        for parameter in methods.get("get", {}).get("parameters", []):
+            if parameter["schema"]["type"] == "integer":
+                low, high = parameter["schema"]["minimum"], parameter["schema"]["maximum"]
+                address = path.replace("{broadcast_id}", broadcast).replace("{upload_id}", upload)
+                for value in (low - 1, low, high, high + 1):
+                    answer = await client.get(address, params={parameter["name"]: value})
+                    fine = low <= value <= high
+                    assert (answer.status_code == 400) is not fine, (path, parameter["name"], value)
+                    assert answer.status_code in (200, 400, 403)
+                seen += 1
+    assert seen >= 6
+
+
+async def test_the_document_names_the_cookie_of_this_installation(site: Site) -> None:
+    client = await site.logged_in("operador")
+    document = (await client.get("/desk/api/v1/openapi.json")).json()
+    assert document["components"]["securitySchemes"]["cookie"]["name"] in client.cookies
+
+
+@pytest.mark.parametrize("status", [401, 408, 410, 413, 414, 417, 429, 431])
+def test_a_clients_error_is_not_said_to_be_ours(status: int) -> None:
+    page = error_page(status)
+    assert page.status == status
+    assert "Algo deu errado" not in page.body.decode()
 
 
 async def test_unknown_addresses_and_methods_are_problems_in_the_api_and_pages_elsewhere(site: Site) -> None:

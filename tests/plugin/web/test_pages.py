@@ -349,3 +349,36 @@ async def test_a_long_report_is_read_page_by_page(site: Site) -> None:
             break
         path = f"/desk/broadcasts/{broadcast}{following.group(1).replace('&amp;', '&')}"
     assert len(seen) == len(set(seen)) == 120
+
+
+async def test_a_paused_broadcast_says_why_and_who_may_resumes_it(site: Site) -> None:
+    client = await site.logged_in("operador")
+    reader = await site.person("leitora", (site.scenario.operation, "desk.report"))
+    broadcast = await asyncio.to_thread(site.scenario.launch, [site.scenario.number()])
+    page, path = f"/desk/broadcasts/{broadcast}", f"/desk/api/v1/broadcasts/{broadcast}"
+    assert 'data-control="pause"' in (await client.get(page)).text
+    assert "data-control" not in (await reader.get(page)).text
+    assert (await reader.post(f"{path}/pause")).status_code == 403
+    assert (await client.post(f"{path}/resume")).status_code == 409
+    paused = await client.post(f"{path}/pause")
+    assert (paused.status_code, paused.content) == (204, b"")
+    assert (await client.post(f"{path}/pause")).status_code == 409
+    report = (await client.get(path)).json()
+    assert report["state"] == "paused"
+    text = (await client.get(page)).text
+    assert report["state_reason"] in text
+    assert 'data-control="resume"' in text
+    seen = (await reader.get(page)).text
+    assert report["state_reason"] in seen
+    assert "data-control" not in seen
+    assert (await client.post(f"{path}/resume")).status_code == 204
+    assert (await client.get(path)).json()["state"] == "running"
+
+
+async def test_a_link_page_asks_first_where_somebody_is_logged_in(site: Site) -> None:
+    link = "x" * 43
+    assert "data-ask" not in (await site.client().get(f"/desk/login?link={link}")).text
+    client = await site.logged_in("ana")
+    page = (await client.get(f"/desk/login?link={link}")).text
+    assert "data-ask" in page
+    assert "Ana" in page

@@ -155,18 +155,22 @@ class RasaBot:
             full = await agent.tracker_store.get_or_create_full_tracker(turn.contact_id, append_action_listen=False)
             if turn.inbound_id in _message_ids(full.events):
                 return
-            if not _restarted(full.events, turn.inbound_id):
-                parse_data = await self._start_over(agent, turn.contact_id, turn.channel, turn.inbound_id, turn)
+            if not _greeted(full.events, turn.inbound_id):
+                again = _restarted(full.events, turn.inbound_id)
+                parse_data = await self._start_over(
+                    agent, turn.contact_id, turn.channel, turn.inbound_id, turn, again=again
+                )
         await agent.handle_message(self._message(turn, parse_data))
 
     async def _start_over(
-        self, agent: Any, contact_id: str, channel: str, mark: str, turn: Turn | None
+        self, agent: Any, contact_id: str, channel: str, mark: str, turn: Turn | None, *, again: bool
     ) -> dict[str, Any] | None:
-        """Under the conversation's lock. Returns what NLU read in `turn`."""
+        """Under the conversation's lock. Returns what NLU read in `turn`. `again`: the restart itself was done."""
         output = self._output(channel)
-        tracker = await agent.processor.get_tracker(contact_id)
-        tracker.update(Restarted(metadata=_mirror(mark)), agent.domain)
-        await agent.tracker_store.save(tracker)
+        if not again:
+            tracker = await agent.processor.get_tracker(contact_id)
+            tracker.update(Restarted(metadata=_mirror(mark)), agent.domain)
+            await agent.tracker_store.save(tracker)
         # Runs action_session_start: after a restart the tracker has no applied event. The bot's own may greet.
         tracker = await agent.processor.fetch_tracker_and_update_session(contact_id, output)
         parse_data = None
@@ -208,8 +212,9 @@ class RasaBot:
             if tracker.latest_action_name != LISTEN:
                 tracker.update(ActionExecuted(LISTEN), agent.domain)
             await agent.tracker_store.save(tracker)
-            if menu and not _restarted(full.events, case_id):
-                await self._start_over(agent, contact_id, channel, case_id, None)
+            if menu and not _greeted(full.events, case_id):
+                again = _restarted(full.events, case_id)
+                await self._start_over(agent, contact_id, channel, case_id, None, again=again)
 
     def _message(self, turn: Turn, parse_data: dict[str, Any] | None = None) -> UserMessage:
         return UserMessage(
@@ -238,18 +243,21 @@ def _message_ids(events: Iterable[Event]) -> set[str]:
 
 
 def _mirrored(events: Iterable[Event]) -> set[str]:
-    """Keys of the messages, and texts of the acknowledgements, that the tracker already holds."""
-    ours = [(event, _ours(event)) for event in events if isinstance(event, BotUttered)]
-    keys = {str(marks["message"]) for _, marks in ours if "message" in marks}
-    return keys | {event.text for event, marks in ours if "mirror" in marks and event.text}
+    """Keys of the messages that the tracker already holds; ``told.REPLY`` for the acknowledgement of a reply."""
+    ours = [_ours(event) for event in events if isinstance(event, BotUttered)]
+    keys = {str(marks["message"]) for marks in ours if "message" in marks}
+    told = {f"told.{marks['reply']}" for marks in ours if "reply" in marks and not marks.get("broadcast")}
+    shown = {f"shown.{marks['reply']}" for marks in ours if "reply" in marks and marks.get("broadcast")}
+    return keys | told | shown
 
 
 def _restarted(events: Iterable[Event], mark: str) -> bool:
-    """Whether the conversation started over for `mark`. Rasa's in-memory store keeps the greeting, not the restart."""
-    return any(
-        _ours(event).get("start") == mark or (isinstance(event, Restarted) and _ours(event).get("reply") == mark)
-        for event in events
-    )
+    """Whether the conversation was restarted for `mark`. Rasa's in-memory store forgets it, but not the greeting."""
+    return any(isinstance(event, Restarted) and _ours(event).get("reply") == mark for event in events)
+
+
+def _greeted(events: Iterable[Event], mark: str) -> bool:
+    return any(_ours(event).get("start") == mark for event in events)
 
 
 def _after_restart(events: Iterable[Event]) -> list[Event]:
@@ -280,9 +288,12 @@ def _stretch(said: Sequence[Said], known: set[str], channel: str, case_id: str) 
     """The human stretch as events, each of the contact's messages taken out of the policies' sight at once."""
     events: list[Event] = []
     for one in said:
-        if one.key in known or f"{one.inbound_id}.reply" in known or one.inbound_id in known:
-            continue
-        if one.author in ("broadcast", "system") and one.text in known:
+        held = {
+            "contact": {f"{one.inbound_id}.reply", one.inbound_id},
+            "broadcast": {f"shown.{one.inbound_id}"},
+            "system": {f"told.{one.inbound_id}"},
+        }.get(one.author, set())
+        if one.key in known or held & known:
             continue
         metadata = {"vamos": {"mirror": True, "case": case_id, "message": one.key, "author": one.author}}
         if one.author == "contact":

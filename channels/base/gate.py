@@ -63,7 +63,8 @@ class Turn:
 
 @dataclass(frozen=True)
 class Said:
-    """A message for the tracker. `author` is broadcast, contact, agent, bot or system; `key` identifies it for ever."""
+    """A message for the tracker. `author` is broadcast, contact, agent, bot or system; `key` identifies it for ever;
+    `inbound_id` is the reply that it is, or that it answers."""
 
     author: str
     text: str
@@ -245,15 +246,24 @@ class Gate:
         """What the person was sent and everything said in the case, oldest first."""
         summary = self._store.case(case_id)
         broadcast = self._store.case_view(summary).broadcast if summary else None
-        said = [Said("broadcast", broadcast["text"], f"broadcast.{case_id}")] if broadcast else []
-        return said + [
-            Said(m["author"], m["text"], f"message.{m['id']}", m["inbound_id"] or "")
+        messages = [
+            Said(m["author"], m["text"], f"message.{m['id']}", m["inbound_id"] or _answered(m["dedupe"]))
             for m in self._store.conversation(contact_id)
             if m["case_id"] == case_id and m["text"]
         ]
+        if broadcast is None:
+            return messages
+        reply = next((one.inbound_id for one in messages if one.author == "contact"), "")
+        return [Said("broadcast", broadcast["text"], f"broadcast.{case_id}", reply), *messages]
 
     async def _in_thread(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *args, **kwargs))
+
+
+def _answered(dedupe: str | None) -> str:
+    """The reply that a message of the system acknowledges (`plugin.usecases.redirect`)."""
+    kind, _, rest = (dedupe or "").partition(".")
+    return rest.partition(".")[0] if kind == "redirect" else ""
 
 
 def _turn(route: Route) -> Turn:

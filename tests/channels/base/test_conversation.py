@@ -203,6 +203,33 @@ async def test_a_first_turn_that_died_after_the_greeting_only_answers(agent: Any
     assert len(phone.heard) == 2
 
 
+async def test_a_first_turn_that_died_between_restart_and_greeting_still_greets(
+    agent: Any, bot: Any, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(*_: Any) -> None:
+        raise OSError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bot, "_greet", dies)
+        with pytest.raises(OSError, match="killed"):
+            await bot.first_turn(turn("r1", "obrigado"))
+    await bot.first_turn(turn("r1", "obrigado"))
+    assert len(phone.heard) == 2
+    assert "Clara" in phone.heard[0]
+
+
+async def test_the_acknowledgement_of_a_second_case_is_in_the_tracker_too(agent: Any, bot: Any) -> None:
+    from channels.base.gate import Said
+
+    await bot.interaction(turn("r1", "Vamos conversar"), answering(HUMAN))
+    said = [
+        Said("contact", "de novo eu", "message.7", "r9"),
+        Said("system", "Já chamei alguém.", "message.8", "r9"),
+    ]
+    await bot.human_done("contact-1", "whatsapp", "k2", said, menu=False)
+    assert (await shape(agent)).count("bot:Já chamei alguém.") == 2
+
+
 async def test_a_message_answered_before_a_crash_is_not_answered_again(agent: Any, bot: Any, phone: Phone) -> None:
     for _ in range(2):
         await bot.turn(turn("m1", "obrigado"))
@@ -238,9 +265,9 @@ async def test_a_human_stretch_told_twice_is_in_the_tracker_once(agent: Any, bot
 
     await bot.interaction(turn("r1", "Vamos conversar", broadcast_text="Sua fatura venceu."), answering(HUMAN))
     said = [
-        Said("broadcast", "Sua fatura venceu.", "broadcast.k"),
+        Said("broadcast", "Sua fatura venceu.", "broadcast.k", "r1"),
         Said("contact", "Vamos conversar", "message.1", "r1"),
-        Said("system", "Já chamei alguém.", "message.2"),
+        Said("system", "Já chamei alguém.", "message.2", "r1"),
         Said("agent", "Oi, sou a Ana.", "message.3"),
         Said("contact", "obrigada", "message.4", "r2"),
     ]
@@ -259,7 +286,7 @@ async def test_what_rasa_never_saw_is_told_at_the_end_of_the_case(agent: Any, bo
     from channels.base.gate import Said
 
     said = [
-        Said("broadcast", "Sua fatura venceu.", "broadcast.k"),
+        Said("broadcast", "Sua fatura venceu.", "broadcast.k", "r1"),
         Said("contact", "Vamos conversar", "message.1", "r1"),
     ]
     await bot.human_done("contact-1", "whatsapp", "k", said, menu=False)

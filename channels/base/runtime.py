@@ -7,7 +7,6 @@ before the server starts: Rasa builds channels in the parent process, before it 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from typing import Any
 
@@ -18,7 +17,7 @@ from channels.base.compat import compile_action_schema
 from channels.base.conversation import RasaBot
 from channels.base.gate import Gate
 from channels.base.output import ConnectorOutput
-from plugin.bootstrap import Services, open_connectors, open_services
+from plugin.bootstrap import Services, open_services
 from plugin.dispatch import EmbeddedDispatcher
 
 log = logging.getLogger(__name__)
@@ -82,9 +81,7 @@ class Runtime:
         settings = self.services.settings
         if self._dispatcher is not None or settings.dispatch != "embedded":
             return
-        # Its thread has an event loop of its own, so it needs connections of its own.
-        own = dataclasses.replace(self.services, connectors=open_connectors(settings))
-        self._dispatcher = EmbeddedDispatcher(own)
+        self._dispatcher = EmbeddedDispatcher(self.services)
         await asyncio.to_thread(self._dispatcher.start)
 
     async def stop(self) -> None:

@@ -11,7 +11,10 @@ out, media) don't belong here.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import select
+import socket
 import ssl
 import weakref
 import zlib
@@ -77,6 +80,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         pool = await self._current_pool()
         if not await pool.slots.take(timeout.get("pool")):
             raise httpx.PoolTimeout(f"No free connection within {timeout.get('pool')} s.", request=request)
+        if pool.session.closed:
+            pool.slots.give()
+            raise httpx.PoolTimeout("The transport was closed while the request waited.", request=request)
         exchange = _Exchange(timeout.get("write"), timeout.get("read"), whole=len(content) <= _PIECE)
         token = _exchange.set(exchange)
         try:
@@ -122,7 +128,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 if len(body) > self._max_answer:
                     answer.close()
                     raise AnswerTooLarge(f"The answer is larger than {self._max_answer} bytes.", request=request)
-            fields = httpx.Headers([(name, value) for name, value in answer.raw_headers])
+            # httpx's client would keep the cookies and give them back.
+            fields = httpx.Headers([field for field in answer.raw_headers if field[0].lower() != b"set-cookie"])
             plain = self._decompressed(bytes(body), fields, request)
             return httpx.Response(answer.status, headers=fields, content=plain, request=request)
 
@@ -323,7 +330,7 @@ async def _pieces(content: bytes, exchange: _Exchange) -> AsyncIterator[bytes]:
 
 def _translated(error: BaseException, exchange: _Exchange, request: httpx.Request) -> httpx.TransportError:
     """The httpx exception of the phase in which `error` came."""
-    text = str(error) or type(error).__name__
+    text = _in_words(error)
     if exchange.expired == "write":
         return httpx.WriteTimeout("The peer stopped reading the request.", request=request)
     if exchange.expired == "read":
@@ -338,3 +345,32 @@ def _translated(error: BaseException, exchange: _Exchange, request: httpx.Reques
         broken = httpx.ReadError if exchange.written else httpx.WriteError
         return broken(text, request=request)
     return httpx.RemoteProtocolError(text, request=request)
+
+
+def _in_words(error: BaseException) -> str:
+    """What went wrong, for people: aiohttp's own texts hold tuples, objects and class names."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        reason = error.certificate_error
+        return (
+            f"the certificate of {error.host}:{error.port} is not trusted: {getattr(reason, 'verify_message', reason)}"
+        )
+    if isinstance(error, aiohttp.ClientConnectorError):
+        cause, peer = error.os_error, f"{error.host}:{error.port}"
+        if isinstance(cause, socket.gaierror):
+            return f"the address of {error.host} was not found: {cause.strerror}"
+        if cause.errno == errno.ECONNREFUSED:
+            return f"connection refused by {peer}"
+        if isinstance(cause, ssl.SSLError):
+            return f"no TLS connection to {peer}: {cause.reason or 'the handshake failed'}"
+        return f"no connection to {peer}: {os.strerror(cause.errno).lower() if cause.errno else cause}"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the peer closed the connection without an answer"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the answer ended early or is damaged"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.message.partition("\n")[0].rstrip(":") or "the answer is not HTTP"
+    if isinstance(error, aiohttp.InvalidURL):  # the request's own was looked at by httpx
+        return "the proxy's address can't be used"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return str(error) or type(error).__name__

@@ -101,10 +101,11 @@ class WhatsAppConnector:
             raise not_understood(answer) from error
         contacts = body.get("contacts")
         contact = contacts[0] if isinstance(contacts, list) and contacts and isinstance(contacts[0], dict) else {}
+        user_id = contact.get("user_id")
         return SendResult(
             provider_id=provider_id,
             address=_digits(contact.get("wa_id")),
-            user_id=contact.get("user_id") or None,
+            user_id=user_id if isinstance(user_id, str) and user_id else None,
             held=sent.get("message_status", "accepted") != "accepted",
         )
 
@@ -258,5 +259,5 @@ def _wrong(key: str, what: str) -> ConfigurationError:
 
 
 def _digits(value: Any) -> str | None:
-    text = "".join(c for c in str(value or "") if c.isdigit())
+    text = "".join(c for c in value if c.isdigit()) if isinstance(value, str) else ""
     return text or None

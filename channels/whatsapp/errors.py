@@ -133,7 +133,7 @@ def of_transport(error: httpx.RequestError) -> SendError:
     """`NotSent` when no byte of the request left, else `Ambiguous` (see `channels.base.http.AiohttpTransport`)."""
     name = type(error).__name__
     unsent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
-    return (NotSent if isinstance(error, unsent) else Ambiguous)(f"{name}: {error}", name)
+    return (NotSent if isinstance(error, unsent) else Ambiguous)(str(error) or name, name)
 
 
 def _of_code(code: int | None, subcode: int | None) -> type[SendError] | None:

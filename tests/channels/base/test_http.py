@@ -119,16 +119,18 @@ async def test_one_connection_serves_many_requests_and_says_what_httpx_said() ->
         assert b"transfer-encoding" not in head
 
 
-async def test_cookies_and_redirects_are_not_followed() -> None:
+async def test_cookies_are_neither_kept_nor_returned_and_redirects_are_not_followed() -> None:
     async def handler(peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             await peer.read_request(reader)
             writer.write(answer(extra=b"Set-Cookie: a=b\r\nLocation: http://127.0.0.1:1/\r\n", status=b"302 Found"))
 
     async with peer_of(handler) as peer, client_of() as client:
-        assert (await client.get(peer.url)).status_code == 302
-        client.cookies.clear()  # httpx's own jar
+        first = await client.get(peer.url)
+        assert first.status_code == 302
+        assert "set-cookie" not in first.headers
         await client.get(peer.url)
+        assert not client.cookies
         assert b"cookie" not in peer.requests[1].lower()
 
 
@@ -277,6 +279,60 @@ async def test_waiting_for_a_slot_is_a_pool_timeout_and_the_slot_comes_back() ->
         release.set()
         assert (await first).status_code == 200
         assert (await client.get(peer.url)).status_code == 200
+
+
+async def test_requests_that_wait_for_a_slot_while_the_transport_is_closed_were_not_sent() -> None:
+    async def mute(peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await peer.read_request(reader)
+        await reader.read(-1)
+
+    transport = AiohttpTransport(limit=1)
+    async with peer_of(mute) as peer, client_of(transport) as client:
+        tasks = [asyncio.create_task(client.get(peer.url)) for _ in range(3)]
+        await until(lambda: len(peer.requests) == 1)
+        await transport.aclose()
+        sent, *waiting = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(sent, httpx.RemoteProtocolError)
+        assert [type(one) for one in waiting] == [httpx.PoolTimeout] * 2
+        assert len(peer.requests) == 1
+
+
+async def test_failures_are_told_in_words_without_pythons_objects() -> None:
+    async def told(url: str, proxy: str | None = None) -> str:
+        async with client_of(AiohttpTransport(proxy=proxy)) as client:
+            with pytest.raises(httpx.TransportError) as caught:
+                await client.get(url)
+        return str(caught.value)
+
+    def saying(noise: bytes) -> Handler:
+        async def handler(peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await peer.read_request(reader)
+            writer.write(noise)
+            await writer.drain()
+
+        return handler
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        dead = f"127.0.0.1:{free.getsockname()[1]}"
+    assert await told(f"http://{dead}/") == f"connection refused by {dead}"
+    assert await told("http://graph.example/", proxy=f"http://{dead}") == f"connection refused by {dead}"
+    assert await told("http://graph.example/", proxy="not an address") == "the proxy's address can't be used"
+    assert (await told("http://no.invalid/")).startswith("the address of no.invalid was not found: ")
+
+    async def no_tls(peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(answer())
+        await writer.drain()
+
+    async with peer_of(no_tls) as peer:
+        assert (await told(peer.url.replace("http:", "https:"))).startswith(
+            f"no TLS connection to 127.0.0.1:{peer.port}"
+        )
+    async with peer_of(saying(b"")) as peer:
+        assert await told(peer.url) == "the peer closed the connection without an answer"
+    async with peer_of(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")) as peer:
+        assert await told(peer.url) == "the answer ended early or is damaged"
 
 
 async def test_cancelled_requests_give_their_slot_and_connection_back() -> None:

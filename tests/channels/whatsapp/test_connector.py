@@ -107,6 +107,14 @@ async def test_a_request_goes_to_the_numbers_path_with_the_token() -> None:
     assert json.loads(seen[0].content)["biz_opaque_callback_data"] == "d.1"
 
 
+@pytest.mark.parametrize("odd", [[1], {"a": "b"}, 7, True, ""])
+async def test_only_a_text_is_taken_as_a_persons_id_or_number(odd: object) -> None:
+    result = await answering(json={**ACCEPTED, "contacts": [{"user_id": odd, "wa_id": odd}]}).send(
+        bill("+5541999990000")
+    )
+    assert (result.provider_id, result.user_id, result.address) == ("wamid.1", None, None)
+
+
 @pytest.mark.parametrize(
     ("name", "address", "held"),
     [

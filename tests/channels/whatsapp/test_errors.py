@@ -120,6 +120,12 @@ def test_lost_connections_are_told_apart_by_whether_a_byte_left(
     assert type(of_transport(raised)) is kind
 
 
+def test_the_class_of_a_lost_connection_is_its_code_and_not_part_of_its_words() -> None:
+    told = of_transport(httpx.ConnectError("connection refused by 127.0.0.1:9"))
+    assert (told.code, told.message) == ("ConnectError", "connection refused by 127.0.0.1:9")
+    assert of_transport(httpx.ReadError("")).message == "ReadError"
+
+
 def test_a_token_quoted_by_meta_is_blotted_out() -> None:
     error = refusal(graph(190, 401, message="Malformed access token EAAsecret"), ["EAAsecret"])
     assert "EAAsecret" not in repr(error.raw) + error.message

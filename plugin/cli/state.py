@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from plugin.errors import ConfigurationError, VamosError
+from plugin.errors import ConfigurationError, Invalid, VamosError
 
 #: Ids that the sandbox plays; a real account's come from Meta.
 PHONE_NUMBER_ID = "100000000000001"
@@ -46,8 +46,15 @@ class Ports:
             return Ports(*(each.getsockname()[1] for each in sockets))
 
     def check(self) -> None:
-        """Raise `PortInUse` unless all three can be listened on."""
+        """Raise `Invalid` when two are the same, `PortInUse` unless all three can be listened on."""
+        owners: dict[int, str] = {}
         for name, port in vars(self).items():
+            if port in owners:
+                raise Invalid(
+                    f"The {_TITLES[owners[port]]} and the {_TITLES[name]} can't both listen on port {port}.",
+                    f"Choose another one: --port-{owners[port]} N or --port-{name} N.",
+                )
+            owners[port] = name
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:

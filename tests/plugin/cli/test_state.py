@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from plugin.cli.state import PortInUse, Ports, State
-from plugin.errors import ConfigurationError
+from plugin.errors import ConfigurationError, Invalid
 from plugin.settings import load
 
 
@@ -26,6 +26,14 @@ def test_a_port_in_use_is_named_with_its_owner_and_the_option_that_helps(name: s
             ports.check()
     assert f"Port {getattr(ports, name)}" in caught.value.message
     assert f"--port-{name} N" in caught.value.remedy
+
+
+def test_one_port_for_two_servers_is_refused_by_both_names() -> None:
+    with pytest.raises(
+        Invalid, match=r"WhatsApp sandbox and the Rasa server can't both listen on port 15080"
+    ) as caught:
+        Ports(sandbox=15080, actions=15055, rasa=15080).check()
+    assert "--port-sandbox N or --port-rasa N" in caught.value.remedy
 
 
 def test_free_ports_differ_and_can_be_listened_on() -> None:

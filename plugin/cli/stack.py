@@ -181,7 +181,6 @@ class Stack:
         webhook = f"{self.rasa_url}/webhooks/whatsapp/webhook"
         sandbox = ["channels.whatsapp.sandbox", "--port", str(self.ports.sandbox), "--state", str(self.state.sandbox)]
         sandbox += ["--webhook", webhook, "--phone-number-id", PHONE_NUMBER_ID, "--waba-id", WABA_ID]
-        sandbox += [f"--access-token={secrets['access_token']}", f"--app-secret={secrets['app_secret']}"]
         rasa = ["rasa", "run", "-m", str(model), "-i", "127.0.0.1", "-p", str(self.ports.rasa)]
         rasa += ["--credentials", str(self.state.credentials), "--endpoints", str(self.state.endpoints)]
         commands = {
@@ -191,8 +190,16 @@ class Stack:
             "worker": ["plugin.cli", "worker"],
         }
         shared = self._environment()
+        # Every user of the machine can read command lines.
+        own = {"sandbox": {f"VAMOS_SANDBOX_{name.upper()}": secrets[name] for name in ("access_token", "app_secret")}}
         return {
-            name: Child(name, [sys.executable, "-m", *command], self.state.logs / f"{name}.log", self.project, shared)
+            name: Child(
+                name,
+                [sys.executable, "-m", *command],
+                self.state.logs / f"{name}.log",
+                self.project,
+                {**shared, **own.get(name, {})},
+            )
             for name, command in commands.items()
         }
 
@@ -232,9 +239,24 @@ class Stack:
             return False
 
 
+def is_checkout() -> bool:
+    """Whether the reference bot is there; beside a package installed from a wheel it is not."""
+    return (PROJECT / "pyproject.toml").exists() and (PROJECT / "config" / "config.yml").exists()
+
+
+def require_checkout() -> None:
+    """Raise `ConfigurationError` unless this runs from a checkout."""
+    if not is_checkout():
+        raise ConfigurationError(
+            f"This command needs a checkout of the project; {PROJECT} holds the installed package only.",
+            "Run ./vamos in a checkout. For a bot of your own there are vamos doctor, worker, operation and user.",
+        )
+
+
 def default_state() -> Path:
-    """The state directory when none is named: beside the project, wherever the command was called from."""
-    return PROJECT / "var"
+    """The state directory when none is named: beside the checkout, wherever the command was called from; without a
+    checkout in the present directory."""
+    return PROJECT / "var" if is_checkout() else Path("var")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import errno
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -15,12 +16,15 @@ from channels.whatsapp.sandbox.config import ConfigError
 from channels.whatsapp.sandbox.ledger import LedgerInUse
 from channels.whatsapp.sandbox.server import application, serve
 
+_ACCESS_TOKEN, _APP_SECRET = "VAMOS_SANDBOX_ACCESS_TOKEN", "VAMOS_SANDBOX_APP_SECRET"
+
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m channels.whatsapp.sandbox",
         description="A local WhatsApp Cloud API with phones to answer from.",
-        epilog="The first line on stdout names the address, also when --port 0 takes a free one.",
+        epilog="The first line on stdout names the address, also when --port 0 takes a free one. The two secrets may"
+        f" also come in {_ACCESS_TOKEN} and {_APP_SECRET}, which other users of the machine can't read.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=5080, help="port to listen on; 0 takes a free one (default: 5080)")
@@ -28,8 +32,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--webhook", help="address to send webhooks to, e.g. Rasa's /webhooks/whatsapp/webhook")
     parser.add_argument("--phone-number-id", required=True, help="id of the sending number, as in credentials.yml")
     parser.add_argument("--waba-id", required=True, help="id of the WhatsApp Business Account, as in credentials.yml")
-    parser.add_argument("--access-token", required=True, help="token that requests must carry")
-    parser.add_argument("--app-secret", required=True, help="secret that signs the webhooks")
+    for option, variable, text in (
+        ("--access-token", _ACCESS_TOKEN, "token that requests must carry"),
+        ("--app-secret", _APP_SECRET, "secret that signs the webhooks"),
+    ):
+        given = os.environ.get(variable)
+        parser.add_argument(option, default=given, required=not given, help=f"{text} (or ${variable})")
     return parser.parse_args(arguments)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from plugin.cli import stack as stack_module
 from plugin.cli.process import ChildDied
-from plugin.cli.stack import NotHealthy, Stack
+from plugin.cli.stack import NAMES, NotHealthy, Stack
 from plugin.cli.state import PortInUse, Ports
 from plugin.errors import ConfigurationError
 
@@ -107,6 +107,18 @@ def test_it_starts_everything_and_stops_everything(stack: Stack) -> None:
     assert not answers(stack.sandbox_url)
     assert not answers(stack.rasa_url)
     stack.ports.check()
+
+
+def test_secrets_are_in_no_command_line(stack: Stack) -> None:
+    stack.start()
+    secrets = [secret.encode() for secret in stack.state.secrets().values()]
+    for name in NAMES:
+        process = Path(f"/proc/{stack.pid(name)}")
+        if not process.exists():
+            pytest.skip("needs /proc")
+        assert not any(secret in (process / "cmdline").read_bytes() for secret in secrets)
+        known = sum(secret in (process / "environ").read_bytes() for secret in secrets)
+        assert known == (2 if name == "sandbox" else 0)
 
 
 def test_it_can_be_started_again_on_the_same_directory(stack: Stack) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from channels.whatsapp.sandbox.__main__ import _options, main
 from plugin.connector import (
     ConsentChange,
     InboundMessage,
@@ -507,6 +508,25 @@ def test_a_port_or_a_state_in_use_is_said_in_words(live: Sandbox, tmp_path: Path
     locked = run_sandbox("--port", "0", "--state", str(live.state))
     assert locked.returncode == 1
     assert "Another sandbox is using" in locked.stderr
+
+
+def test_secrets_may_come_from_the_environment_and_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = ["--state", "s", "--phone-number-id", "1", "--waba-id", "2"]
+    with pytest.raises(SystemExit):
+        main(ids)
+    assert "required: --access-token, --app-secret" in capsys.readouterr().err
+    monkeypatch.setenv("VAMOS_SANDBOX_ACCESS_TOKEN", "a-token")
+    monkeypatch.setenv("VAMOS_SANDBOX_APP_SECRET", "a-secret")
+    assert (_options(ids).access_token, _options(ids).app_secret) == ("a-token", "a-secret")
+    assert _options([*ids, "--access-token", "mine"]).access_token == "mine"
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert "VAMOS_SANDBOX_APP_SECRET" in shown
+    assert "a-token" not in shown
+    assert "a-secret" not in shown
 
 
 # ---------------------------------------------------------------------------------------------- randomness

@@ -8,7 +8,7 @@ import sys
 import time
 
 from plugin.cli.console import say
-from plugin.cli.stack import PROJECT
+from plugin.cli.stack import PROJECT, require_checkout
 
 _LANES = {
     "style": ["-m", "ruff", "check", "."],
@@ -22,6 +22,7 @@ _LANES = {
 
 def test(options: argparse.Namespace) -> int:
     """Run every lane, also after a failure; 0 only when all passed."""
+    require_checkout()
     lanes = {name: command for name, command in _LANES.items() if not (options.fast and name == "full tests")}
     failed, times = [], {}
     for name, command in lanes.items():

@@ -21,7 +21,7 @@ from plugin.cli.desk import Desk
 from plugin.cli.phones import Phones, Watch
 from plugin.cli.scenarios import MIX, OFFER, TALK, Scenario, contacts, redirect_table
 from plugin.cli.seed import AGENTS, OPERATOR, seed
-from plugin.cli.stack import Running, Stack, attach, default_state, terminated_as_interrupt
+from plugin.cli.stack import Running, Stack, attach, default_state, require_checkout, terminated_as_interrupt
 from plugin.cli.state import Ports
 from plugin.cli.tally import Observed, moving, problems, total, unredirected
 from plugin.domain.address import canonical
@@ -60,6 +60,8 @@ class Play:
 
 def demo(options: argparse.Namespace) -> int:
     """Play, print, and return 0 only when everything adds up."""
+    if not options.attach:
+        require_checkout()
     scenarios = _scenarios(options)
     file = _read(options.csv) if options.csv else None
     wrong: list[str] = []

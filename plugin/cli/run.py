@@ -7,7 +7,7 @@ import time
 
 from plugin.cli.console import say, step
 from plugin.cli.seed import AGENTS, OPERATOR, login_link, seed
-from plugin.cli.stack import Stack, default_state, terminated_as_interrupt
+from plugin.cli.stack import Stack, default_state, require_checkout, terminated_as_interrupt
 from plugin.cli.state import Ports
 
 #: Seconds between two looks at the processes.
@@ -16,6 +16,7 @@ _LOOK = 0.5
 
 def run(options: argparse.Namespace) -> int:
     """Start, print where everything is, and watch."""
+    require_checkout()
     ports = Ports(sandbox=options.port_sandbox, actions=options.port_actions, rasa=options.port_rasa)
     stack = Stack(options.state or default_state(), ports=ports)
     with terminated_as_interrupt(), stack:

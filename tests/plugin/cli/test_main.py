@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,3 +86,41 @@ def test_an_error_of_the_product_is_two_lines_and_exit_code_1(tmp_path: Path) ->
     assert "Known are: database" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """The packages as a wheel leaves them, without the checkout around them."""
+    for package in ("plugin", "channels"):
+        shutil.copytree(ROOT / package, tmp_path / "lib" / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "here").mkdir()
+    return tmp_path
+
+
+def from_wheel(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VAMOS_")}
+    return subprocess.run(
+        [sys.executable, "-m", "plugin.cli", *arguments],
+        cwd=installed / "here",
+        env={**environment, "PYTHONPATH": str(installed / "lib"), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "demo", "test"])
+def test_what_needs_a_checkout_says_so_and_touches_nothing(installed: Path, command: str) -> None:
+    before = sorted(installed.rglob("*"))
+    done = from_wheel(installed, command)
+    assert done.returncode == 1
+    assert "needs a checkout" in done.stderr
+    assert str(installed / "lib") in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(installed.rglob("*")) == before
+
+
+def test_without_a_checkout_the_state_is_in_the_present_directory(installed: Path) -> None:
+    done = from_wheel(installed, "demo", "--attach")
+    assert done.returncode == 1
+    assert "There is no var/vamos.yml" in done.stderr

@@ -14,7 +14,7 @@ from sanic.request import Request
 from sanic.response import HTTPResponse
 
 from channels.base.runtime import Runtime, attach, runtime_of
-from channels.base.webhook import BodyTooLarge, read_body
+from channels.base.webhook import READ_SECONDS, BodyTooLarge, read_body
 from channels.whatsapp.connector import WhatsAppConnector, from_credentials
 from plugin.errors import Invalid, SignatureError, VamosError
 from plugin.usecases.receive import receive
@@ -76,12 +76,16 @@ class WhatsAppInput(InputChannel):
             runtime = runtime_of(request.app)
             try:
                 body = await read_body(request, MAX_BODY)
+            except BodyTooLarge:
+                return response.text("The body is larger than 3 MB.", status=413)
+            except asyncio.TimeoutError:
+                log.warning("A webhook's body did not arrive within %g s", READ_SECONDS)
+                return response.text("The body did not arrive in time.", status=408)
+            try:
                 services = runtime.services
                 received = await asyncio.to_thread(
                     receive, services.store, services.connector(self.name()), request.headers, body
                 )
-            except BodyTooLarge:
-                return response.text("The body is larger than 3 MB.", status=413)
             except SignatureError as error:
                 log.warning("A webhook was refused: %s", error)
                 return response.text(error.message, status=401)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -98,6 +99,16 @@ def test_a_body_over_3_mb_is_refused_whether_announced_or_not(world: World, rasa
     assert post(world, rasa, body).status_code == 413
     chunks = (b" " * 65536 for _ in range(60))
     assert post(world, rasa, b"", content=chunks).status_code == 413
+
+
+def test_a_sender_that_dawdles_gets_a_408_and_one_line_in_the_log(world: World) -> None:
+    before = world.stack.log("rasa")
+    with socket.create_connection(("127.0.0.1", world.stack.ports.rasa), timeout=60) as sender:
+        sender.sendall(f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{{".encode())
+        assert sender.recv(1000).startswith(b"HTTP/1.1 408 ")
+    told = world.stack.log("rasa")[len(before) :]
+    assert told.count("did not arrive within 20 s") == 1
+    assert "Traceback" not in told
 
 
 def test_a_store_that_fails_is_a_500_so_that_the_provider_tries_again(world: World, rasa: httpx.Client) -> None:

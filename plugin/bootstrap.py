@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from plugin.connector import Connector
 from plugin.errors import ConfigurationError
 from plugin.settings import Settings, load, read_yaml
 from plugin.store import Store
+from plugin.store.database import shown
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,33 @@ def open_services(settings: Settings | None = None) -> Services:
     """Open the database (bringing its schema up to date) and build the connectors of credentials.yml.
 
     Raises:
-        ConfigurationError: a file, key or driver is missing or wrong.
+        ConfigurationError: a file, key or driver is missing or wrong, or the database can't be opened.
     """
     settings = settings or load()
     connectors = open_connectors(settings)
-    store = Store(settings.database)
-    store.migrate()
-    key = settings.secret.encode() if settings.secret else store.meta("button_key", secrets.token_hex(32)).encode()
-    return Services(settings, store, connectors, key)
+    try:
+        store = Store(settings.database)
+        try:
+            store.migrate()
+            key = settings.secret or store.meta("button_key", secrets.token_hex(32))
+        except BaseException:
+            store.close()
+            raise
+    except (SQLAlchemyError, OSError) as error:
+        raise _unopened(settings.database, error) from error
+    return Services(settings, store, connectors, key.encode())
+
+
+def _unopened(url: str, error: Exception) -> ConfigurationError:
+    cause = getattr(error, "orig", None) or error
+    reason = str(cause).strip().partition("\n")[0].rstrip(".")
+    # An @ in the password that is not written as %40 makes a part of it look like the host.
+    reason = re.sub(r'"[^"]*@', '"', reason)
+    if url.startswith("sqlite"):
+        remedy = "Check the path in `database`, and that it is a database which this user may write."
+    else:
+        remedy = "Check that the server runs, and address, user and password in `database`."
+    return ConfigurationError(f"The database {shown(url)} can't be opened: {reason}.", remedy)
 
 
 def open_connectors(settings: Settings) -> dict[str, Connector]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import yaml
+from sqlalchemy.exc import SQLAlchemyError
 
 from plugin.bootstrap import Services, open_connectors, open_services
 from plugin.cli.console import say
@@ -20,6 +21,7 @@ from plugin.connector import SendError
 from plugin.domain.access import EVERY_OPERATION
 from plugin.errors import ConfigurationError, VamosError
 from plugin.settings import load, read_yaml
+from plugin.store.database import shown
 
 #: What `plugin.importer` adds to a bot's domain and `plugin.actions` registers (neither may be imported here).
 ACTIONS = frozenset({"action_redirect", "action_handoff"})
@@ -38,7 +40,7 @@ def doctor(options: argparse.Namespace) -> int:
     except VamosError as error:
         _say_failed("settings and database", error)
         return 1
-    say(f"ok      settings and database: {services.settings.database.rpartition('@')[2]}")
+    say(f"ok      settings and database: {shown(services.settings.database)}")
     failures = 0
     try:
         for name, check in _CHECKS:
@@ -47,6 +49,9 @@ def doctor(options: argparse.Namespace) -> int:
             except VamosError as error:
                 failures += 1
                 _say_failed(name, error)
+            except (SQLAlchemyError, OSError) as error:
+                failures += 1
+                _say_failed(name, VamosError(str(getattr(error, "orig", None) or error).partition("\n")[0]))
     finally:
         services.close()
     return 1 if failures else 0
@@ -126,7 +131,7 @@ def _domain_of(model: Path) -> dict[str, Any]:
                 stream = archive.extractfile(member)
                 if stream is not None:
                     return dict(yaml.safe_load(io.TextIOWrapper(stream, "utf-8")))
-    except (OSError, tarfile.TarError, ValueError, yaml.YAMLError) as error:
+    except (OSError, tarfile.TarError, EOFError, TypeError, ValueError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{model} can't be read: {error}.", "Train a new model.") from error
     raise ConfigurationError(f"{model} holds no domain.", "Train a new model with Rasa 3.")
 
@@ -137,14 +142,14 @@ def _domains(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 def _action_server(services: Services, options: argparse.Namespace) -> str:
     file = options.endpoints or (options.state or Path()) / "endpoints.yml"
-    endpoint = read_yaml(file, os.environ).get("action_endpoint") or {}
-    address = str(endpoint.get("url") or "")
+    endpoint = read_yaml(file, os.environ).get("action_endpoint")
+    address = str(endpoint.get("url") or "") if isinstance(endpoint, dict) else ""
     if not address:
         raise ConfigurationError(f"{file} names no action server.", "Add action_endpoint: {url: …/webhook}.")
     listing = address.removesuffix("/").removesuffix("/webhook") + "/actions"
     try:
         registered = {one["name"] for one in httpx.get(listing, timeout=10).raise_for_status().json()}
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"{listing} does not answer: {error}.", "Start it with `rasa run actions`.") from error
     missing = ACTIONS - registered
     if missing:

@@ -13,6 +13,7 @@ from plugin.bootstrap import open_services
 from plugin.cli.console import say, stdout
 from plugin.cli.stack import WORKER_READY
 from plugin.dispatch import run_worker
+from plugin.store.database import shown
 
 
 def worker(options: argparse.Namespace) -> int:
@@ -30,7 +31,7 @@ async def _work() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     # Also read by the supervisor, to know that this process is up.
-    stdout(f"{WORKER_READY} from {services.settings.database.rpartition('@')[2]}")
+    stdout(f"{WORKER_READY} from {shown(services.settings.database)}")
     try:
         await run_worker(services, stop)
     finally:
@@ -47,6 +48,6 @@ def sandbox(options: argparse.Namespace) -> int:
 def migrate(options: argparse.Namespace) -> int:
     """Bring the schema up to date."""
     services = open_services()
-    say(f"The database is up to date: {services.settings.database.rpartition('@')[2]}")
+    say(f"The database is up to date: {shown(services.settings.database)}")
     services.close()
     return 0

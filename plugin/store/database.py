@@ -87,6 +87,14 @@ class Database:
         self.engine.dispose()
 
 
+def shown(url: str) -> str:
+    """A database's address without user, password and options, whether or not it can be read as one."""
+    if url.startswith("sqlite"):
+        return url
+    scheme, found, rest = url.partition("://") if "://" in url else ("", "", url)
+    return f"{scheme}{found}{rest.rpartition('@')[2].partition('?')[0]}"
+
+
 def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
@@ -108,10 +116,11 @@ def _engine(url: str) -> Engine:
                     "connect_timeout": 10,
                 },
             )
-    except (ArgumentError, NoSuchModuleError) as error:
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        # SQLAlchemy's words quote the address with its password.
         raise ConfigurationError(
-            f"The database address {url!r} can't be read: {error}.",
-            "Write it as sqlite:///path/to/file.db or postgresql://user:password@host/name.",
+            f"The database address {shown(url)!r} can't be read.",
+            "Write it as sqlite:///path/to/file.db or postgresql://user:password@host/name, with %40 for an @ in it.",
         ) from error
     except ModuleNotFoundError as error:
         raise ConfigurationError(
@@ -119,7 +128,7 @@ def _engine(url: str) -> Engine:
             "Install it with: pip install 'vamos[postgresql]'.",
         ) from error
     raise ConfigurationError(
-        f"The database address {url!r} names neither SQLite nor PostgreSQL.",
+        f"The database address {shown(url)!r} names neither SQLite nor PostgreSQL.",
         "Write it as sqlite:///path/to/file.db or postgresql://user:password@host/name.",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,34 @@ def test_services_share_one_button_key_per_database(tmp_path: Path) -> None:
 
 
 def test_a_given_secret_is_the_key(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     services = open_services(replace(settings(tmp_path, WHATSAPP), secret="x" * 32))
     assert services.key == b"x" * 32
     services.close()
+
+
+def test_a_database_that_cannot_be_opened_is_told_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "v.db").write_text("no database, but a text that is longer than a header of one hundred bytes" * 9)
+    with pytest.raises(ConfigurationError, match=r"v\.db can't be opened: file is not a database") as caught:
+        open_services(settings(tmp_path, WHATSAPP))
+    assert "Check the path" in caught.value.remedy
+    with pytest.raises(ConfigurationError, match=r"can't be opened: .*Not a directory"):
+        open_services(replace(settings(tmp_path, WHATSAPP), database=f"sqlite:///{tmp_path}/v.db/below/x.db"))
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("postgresql://vamos:geheim@127.0.0.1:9/name", "postgresql://127.0.0.1:9/name can't be opened"),
+        ("postgresql://vamos:ge@heim@127.0.0.1:9/name", "postgresql://127.0.0.1:9/name can't be opened"),
+        ("postgresql://127.0.0.1:9/name?user=vamos&password=geheim", "postgresql://127.0.0.1:9/name can't be opened"),
+        ("postgresql://vamos:geheim@127.0.0.1:port/name", "'postgresql://127.0.0.1:port/name' can't be read"),
+        ("vamos:geheim@host/name", "can't be read"),
+        ("mysql://vamos:geheim@127.0.0.1/name", "'mysql://127.0.0.1/name'"),
+    ],
+)
+def test_no_error_of_the_database_shows_its_password(tmp_path: Path, address: str, said: str) -> None:
+    pytest.importorskip("psycopg2")
+    with pytest.raises(ConfigurationError) as caught:
+        open_services(replace(settings(tmp_path, WHATSAPP), database=address))
+    assert said in str(caught.value)
+    assert "heim" not in str(caught.value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import io
 import json
+import sqlite3
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -124,3 +126,32 @@ def test_settings_that_cannot_be_read_end_it(project: Path, capsys: pytest.Captu
     code, said = examine(capsys)
     assert code == 1
     assert said[0].startswith("WRONG   settings and database: dispatch is 'sometimes'")
+
+
+def test_a_database_that_cannot_be_opened_is_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "vamos.yml").write_text("database: postgresql://vamos:geheim@127.0.0.1:9/name\n")
+    code, said = examine(capsys)
+    assert code == 1
+    assert said[0].startswith("WRONG   settings and database: The database postgresql://127.0.0.1:9/name can't be")
+    assert "geheim" not in "".join(said)
+
+
+def test_a_database_that_breaks_meanwhile_is_told_and_the_other_checks_go_on(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.closing(sqlite3.connect(project / "v.db")) as connection:
+        connection.execute("ALTER TABLE operation RENAME TO operation_away")
+    code, said = examine(capsys)
+    assert code == 1
+    assert [line for line in said if line.startswith("WRONG")] == ["WRONG   operations: no such table: operation"]
+    assert any(line.startswith("ok      action server") for line in said)
+
+
+@pytest.mark.parametrize("endpoints", ["action_endpoint: [1]\n", "action_endpoint: {url: 'http://[half'}\n"])
+def test_an_action_endpoint_that_is_no_address_is_told(
+    project: Path, capsys: pytest.CaptureFixture[str], endpoints: str
+) -> None:
+    (project / "endpoints.yml").write_text(endpoints)
+    code, said = examine(capsys)
+    assert code == 1
+    assert any(line.startswith("WRONG   action server") for line in said)

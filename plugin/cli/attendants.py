@@ -16,8 +16,9 @@ _CONFLICT = 409
 
 @dataclass(frozen=True)
 class Attended:
-    """A case that was answered and closed: where it had landed, and what was written."""
+    """A case that was answered and closed: whose (canonical address), where it had landed, and what was written."""
 
+    address: str
     queue: str | None
     agent: str | None
     text: str
@@ -44,12 +45,13 @@ class Attendants:
                 continue
             view = agent.case(case["id"])
             ours = (view["broadcast"] or {}).get("broadcast") == broadcast
-            if not ours and canonical(case["address"] or "") not in people:
+            address = canonical(case["address"] or "")
+            if not ours and address not in people:
                 self._foreign.add((broadcast, case["id"]))
                 continue
             text = self._attend(agent, view["summary"])
             if text and ours:
-                attended.append(Attended(case["queue_id"], case["agent_id"], text))
+                attended.append(Attended(address, case["queue_id"], case["agent_id"], text))
         return attended
 
     def _attend(self, agent: Desk, case: dict[str, Any]) -> str | None:

@@ -15,11 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from plugin.cli.attendants import Attendants, Attended
 from plugin.cli.console import Progress, say, stdout, step, table
 from plugin.cli.desk import Desk
 from plugin.cli.phones import Phones, Watch
-from plugin.cli.scenarios import MIX, OFFER, TALK, Scenario, contacts, redirect_table
+from plugin.cli.scenarios import MIX, TALK, Scenario, contacts, redirect_table
 from plugin.cli.seed import AGENTS, OPERATOR, seed
 from plugin.cli.stack import Running, Stack, attach, default_state, require_checkout, terminated_as_interrupt
 from plugin.cli.state import Ports
@@ -32,12 +34,20 @@ from plugin.usecases.access import make_login_link
 _LOOK = 0.25
 #: Seconds without any change after which counts that disagree are taken as final.
 _STILL = 20.0
+#: Seconds in which a process whose connections broke is seen to be dead.
+_LAST_WORDS = 3.0
 
 
 class NotSettled(VamosError):
     """The deadline passed while something was still moving."""
 
     code = "not_settled"
+
+
+class StackGone(VamosError):
+    """A server of the stack stopped answering, and no dead process explains it."""
+
+    code = "stack_gone"
 
 
 class DoesNotAddUp(VamosError):
@@ -91,8 +101,7 @@ def _scenarios(options: argparse.Namespace) -> list[Scenario]:
     if options.redirect is None and options.template is None:
         return [scenario if mix is None else replace(scenario, mix=mix) for scenario in redirect_table()]
     kind, template = options.redirect or "none", options.template or TALK
-    # What "none" does depends on the template's buttons, and some buttons of the offer have a redirect of their own.
-    outcome = "" if template == OFFER or kind == "none" else kind
+    outcome = "" if kind == "none" else kind
     queue = options.queue or (None if kind != "human" or options.agent else "Cobrança")
     return [Scenario(kind, template, kind, outcome, queue, options.agent, mix or MIX)]
 
@@ -113,10 +122,13 @@ def _stage(options: argparse.Namespace) -> Iterator[Play]:
             running: Running = cleanup.enter_context(attach(options.state or default_state()))
         else:
             running = cleanup.enter_context(_new_stack(options))
+        cleanup.enter_context(_explained(running))
         with step("operation, queues, agents and templates"):
             seeded = seed(running.services)
         phones = Phones(running.sandbox_url)
         cleanup.callback(phones.close)
+        if options.attach:  # the sandbox goes on: its phones must not go on answering
+            cleanup.callback(_hush, phones)
         desks: dict[str, Desk] = {}
         for login in (OPERATOR, *AGENTS):
             desks[login] = Desk(running.desk_url, make_login_link(running.services.store, login))
@@ -126,7 +138,28 @@ def _stage(options: argparse.Namespace) -> Iterator[Play]:
         templates = {one["name"]: one for one in operator.templates(seeded.operation)}
         attendants = Attendants(list(desks.values()), seeded.operation)
         yield Play(operator, attendants, phones, operation, templates, running.check)
+
+
+@contextlib.contextmanager
+def _explained(running: Running) -> Iterator[None]:
+    """Instead of a broken connection, the reason for it: the log of the process that died."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        deadline = time.monotonic() + _LAST_WORDS
+        while time.monotonic() < deadline:
+            running.check()
+            time.sleep(0.1)
+        raise StackGone(
+            f"The stack does not answer as it should: {error or type(error).__name__}.", "Look into its logs."
+        ) from error
+
+
+def _hush(phones: Phones) -> None:
+    try:
         phones.answer(None)
+    except httpx.HTTPError as error:
+        say(f"The sandbox could not be told that its phones stop answering: {error}")
 
 
 @contextlib.contextmanager
@@ -152,6 +185,13 @@ def _play(
     play: Play, scenario: Scenario, file: bytes | None, generator: random.Random, options: argparse.Namespace
 ) -> tuple[dict[str, Any], list[str]]:
     """Upload, launch, wait until all is settled; the report, and what doesn't add up in it."""
+
+    def outcome(redirect: Mapping[str, Any]) -> str:
+        if redirect is chosen and scenario.outcome:
+            return scenario.outcome
+        by_button = "human" if template["talk_button"] else "bot"
+        return by_button if redirect["kind"] == "none" else str(redirect["kind"])
+
     template = _template(play, scenario.template)
     if file is None:
         file = contacts(scenario.template, template["parameters"], options.contacts, generator)
@@ -162,6 +202,9 @@ def _play(
         play.phones.answer(options.seed, scenario.mix)
         upload = play.operator.upload(play.operation["id"], template["id"], name, file)
         chosen = _redirect(play.operation, scenario)
+        # A line of the file may have a redirect of its own, which wins over the broadcast's.
+        listed = play.operator.upload_rows(upload["id"]) if upload["columns"].get("redirect") else ()
+        own = {canonical(row["address"]): row["redirect"] for row in listed if row["redirect"]}
         broadcast = play.operator.launch(
             {
                 "operation": play.operation["id"],
@@ -177,22 +220,26 @@ def _play(
         upload=upload,
         report=report,
         sent=len(watch.templates),
+        phones=watch.phones,
+        lost=len(watch.lost),
         opt_outs=watch.opt_outs,
-        others=len(watch.replies) - watch.opt_outs,
+        outcomes=Counter(outcome(own.get(address, chosen)) for address in watch.others),
         unanswered=watch.unanswered,
         attended=len(attended),
-        misplaced=sum(not _is_where(case, play.operation, chosen) for case in attended),
+        misplaced=sum(not _is_where(case, play.operation, own.get(case.address, chosen)) for case in attended),
     )
     by = Counter(row["redirected_by"] for row in play.operator.rows(broadcast) if row["redirected_by"])
     seconds = round(time.monotonic() - started, 1)
-    return {**report, "redirected_by": dict(by), "seconds": seconds}, problems(observed, scenario.outcome)
+    return {**report, "redirected_by": dict(by), "seconds": seconds}, problems(observed)
 
 
-def _is_where(case: Attended, operation: Mapping[str, Any], chosen: Mapping[str, str | None]) -> bool:
-    """Whether a case landed with the chosen queue and agent; nothing chosen: in the push queue."""
-    if chosen["kind"] != "human":
-        return bool(case.queue == operation["push_queue"])
-    return (case.queue, chosen["agent"] or case.agent) == (chosen["queue"], case.agent)
+def _is_where(case: Attended, operation: Mapping[str, Any], chosen: Mapping[str, Any]) -> bool:
+    """Whether a case landed with the chosen queue and agent; neither chosen: in the push queue."""
+    human = chosen["kind"] == "human"
+    queue, agent = (chosen["queue"], chosen["agent"]) if human else (None, None)
+    if queue is None and agent is None:
+        queue = operation["push_queue"]
+    return bool(case.queue == queue and agent in (None, case.agent))
 
 
 def _settle(

@@ -64,11 +64,11 @@ class Desk:
 
     def rows(self, broadcast: str) -> Iterator[dict[str, Any]]:
         """The report line by line."""
-        after: int | None = 0
-        while after is not None:
-            page = self._call("GET", f"/broadcasts/{broadcast}/rows", params={"after": after, "limit": 500})
-            yield from page["items"]
-            after = page["next"]
+        return self._pages(f"/broadcasts/{broadcast}/rows")
+
+    def upload_rows(self, upload: str) -> Iterator[dict[str, Any]]:
+        """The lines of a file that can be sent."""
+        return self._pages(f"/uploads/{upload}/rows", state="accepted")
 
     # ---------------------------------------------------------------- attending
     def cases(self, operation: str, state: str) -> list[dict[str, Any]]:
@@ -92,6 +92,13 @@ class Desk:
     # ---------------------------------------------------------------- HTTP
     def _items(self, path: str, **query: Any) -> list[dict[str, Any]]:
         return cast("list[dict[str, Any]]", self._call("GET", path, params=query)["items"])
+
+    def _pages(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
+        after: int | None = 0
+        while after is not None:
+            page = self._call("GET", path, params={**query, "after": after, "limit": 500})
+            yield from page["items"]
+            after = page["next"]
 
     def _call(self, method: str, path: str, **rest: Any) -> dict[str, Any]:
         answer = self._http.request(method, path, **rest)

@@ -20,16 +20,18 @@ class Watch:
     """What the ledger says about one broadcast, read on as it grows.
 
     `people` are the canonical addresses it goes to, `after` the ledger's line at which it began. `templates` are ids of
-    accepted templates, `replies` the phones' answers to them, `texts` the session messages they got.
+    accepted templates, `lost` those of them that were reported as failed afterwards, `replies` the phones' answers to
+    them (canonical address, text), `texts` the session messages they got.
     """
 
     template: str
     after: int
     people: frozenset[str] = frozenset()
     templates: set[str] = field(default_factory=set)
-    replies: list[str] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
+    replies: list[tuple[str, str]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
-    _accounts: set[str] = field(default_factory=set)
+    _accounts: dict[str, str] = field(default_factory=dict)
     _unanswered: set[str] = field(default_factory=set)
 
     def take(self, entries: Iterable[Mapping[str, Any]]) -> None:
@@ -37,16 +39,24 @@ class Watch:
         for entry in entries:
             self.after = entry["n"]
             if entry["kind"] == "message" and entry["type"] == "template":
-                named = entry["request"].get("template", {}).get("name")
-                if named == self.template and canonical(entry["to"]) in self.people:
+                named, address = entry["request"].get("template", {}).get("name"), canonical(entry["to"])
+                if named == self.template and address in self.people:
                     self.templates.add(entry["id"])
-                    self._accounts.add(entry["wa_id"])
+                    self._accounts[entry["wa_id"]] = address
             elif entry["kind"] == "message" and entry["wa_id"] in self._accounts:
                 self.texts.append(entry["shown"].get("body", ""))
                 self._unanswered.discard(entry["wa_id"])
             elif entry["kind"] == "reply" and entry.get("answers_to") in self.templates:
-                self.replies.append(entry["shown"])
+                self.replies.append((self._accounts[entry["wa_id"]], entry["shown"]))
                 self._unanswered.add(entry["wa_id"])
+            elif entry["kind"] == "acked":
+                told = (key.rpartition("/") for key in entry["items"])
+                self.lost.update(id_ for id_, _, status in told if status == "failed" and id_ in self.templates)
+
+    @property
+    def phones(self) -> int:
+        """Phones that got the template."""
+        return len(self._accounts)
 
     @property
     def unanswered(self) -> int:
@@ -55,7 +65,12 @@ class Watch:
 
     @property
     def opt_outs(self) -> int:
-        return sum(fold(reply) in _OPT_OUT for reply in self.replies)
+        return len(self.replies) - len(self.others)
+
+    @property
+    def others(self) -> list[str]:
+        """Who answered anything else than an opt-out: canonical addresses."""
+        return [address for address, shown in self.replies if fold(shown) not in _OPT_OUT]
 
 
 class Phones:

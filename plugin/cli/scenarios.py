@@ -42,7 +42,7 @@ _HEADERS: Mapping[str, tuple[str, ...]] = {
 class Scenario:
     """One broadcast of the demonstration.
 
-    `outcome` is what a reply that is no opt-out must become; "" when the buttons decide.
+    `outcome` is what a reply that is no opt-out must become; "" when the template's talk button decides.
     """
 
     title: str

@@ -297,10 +297,19 @@ def attach(directory: Path) -> Iterator[Running]:
 def terminated_as_interrupt() -> Iterator[None]:
     """SIGTERM and SIGHUP end the block the way Ctrl-C does, so that everything is stopped on the way out."""
 
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+    interrupted = False
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal interrupted
+        # Once is enough: a second one would break off the cleaning up. Only a person may insist, with Ctrl-C.
+        if not interrupted or number == signal.SIGINT:
+            interrupted = True
+            raise KeyboardInterrupt
+
+    numbers = [signal.SIGTERM, signal.SIGHUP]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody ignores it on purpose
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:

@@ -17,16 +17,19 @@ _OUTCOMES = ("human", "bot", "notification", "opt_out")
 class Observed:
     """One broadcast from four sides.
 
-    `sent` is the number of templates that the sandbox accepted for it; `opt_outs` and `others` are what its phones
-    answered, `unanswered` those of them that heard nothing back; `attended` the cases that agents answered and closed,
-    `misplaced` those of them that had landed in another queue or with another agent than chosen.
+    `sent` is the number of templates that the sandbox accepted for it, `phones` that of the phones which got one,
+    `lost` that of the templates which failed afterwards and were reported so. `opt_outs` of its phones' answers ask to
+    stop, the others must become `outcomes`; `unanswered` phones heard nothing back. `attended` is the number of cases
+    that agents answered and closed, `misplaced` of them had landed in another queue or with another agent than chosen.
     """
 
     upload: Mapping[str, Any]
     report: Mapping[str, Any]
     sent: int
+    phones: int
+    lost: int
     opt_outs: int
-    others: int
+    outcomes: Mapping[str, int]
     unanswered: int
     attended: int
     misplaced: int
@@ -43,40 +46,41 @@ def unredirected(report: Mapping[str, Any]) -> int:
     return int(report["replied"]) - done
 
 
-def problems(observed: Observed, outcome: str) -> list[str]:
-    """Every equation that doesn't hold, as a sentence; empty when all do.
-
-    Args:
-        outcome: what a reply that is no opt-out must become; "" when the buttons decide.
-    """
+def problems(observed: Observed) -> list[str]:
+    """Every equation that doesn't hold, as a sentence; empty when all do."""
     report, upload = observed.report, observed.upload
     states, redirected = report["states"], report["redirected"]
-    answers = observed.opt_outs + observed.others
+    answers = observed.opt_outs + sum(observed.outcomes.values())
     reached = sum(states.get(state, 0) for state in _REACHED)
-    lost = states.get("failed", 0) + states.get("unknown", 0)
     accounted = report["accepted"] + report["rejected"] + sum(report["skipped"].values())
     found = [
         _equal("rows", report["rows"], "accepted + rejected + skipped", accounted),
         _equal("rows", report["rows"], "rows of the upload", upload["rows"]),
+        _equal("accepted", report["accepted"], "accepted of the upload", upload["accepted"]),
         _equal("rejected", report["rejected"], "rejected of the upload", upload["rejected"]),
         _equal("accepted", report["accepted"], "sum of the states", sum(states.values())),
-        _equal("deliveries still moving", moving(report), "0", 0),
-        _equal("replied + unattributed", report["replied"] + report["unattributed"], "answers of the phones", answers),
+        _equal("deliveries still moving", moving(report), "what is left to do", 0),
+        _equal("templates that the sandbox accepted", observed.sent, "phones that got one", observed.phones),
+        _equal(
+            "sent + delivered + read", reached, "templates that arrived in the sandbox", observed.sent - observed.lost
+        ),
+        _equal("replied", report["replied"], "answers of the phones", answers),
+        _equal("unattributed", report["unattributed"], "answers that nobody can attribute", 0),
         _equal("replied", report["replied"], "sum of the redirected", sum(redirected.values())),
-        _equal("redirected to opt_out", redirected.get("opt_out", 0), "opt-outs of the phones", observed.opt_outs),
         _equal("redirected to human", redirected.get("human", 0), "cases attended", observed.attended),
         _equal("cases in another place than chosen", observed.misplaced, "what the table asks for", 0),
         _equal("phones that replied and heard nothing", observed.unanswered, "what people deserve", 0),
     ]
-    if outcome:
-        for name in _OUTCOMES:
-            wanted = observed.others if name == outcome else observed.opt_outs if name == "opt_out" else 0
-            found.append(_equal(f"redirected to {name}", redirected.get(name, 0), "what the table asks for", wanted))
-    if not reached <= observed.sent <= reached + lost:
-        found.append(
-            f"the sandbox accepted {observed.sent} messages, but sent + delivered + read is {reached}"
-            f" (and failed + unknown {lost})"
-        )
+    for reason in sorted({*report["skipped"], *upload["skipped"]}):
+        count, expected = report["skipped"].get(reason, 0), upload["skipped"].get(reason, 0)
+        found.append(_equal(f"skipped as {reason}", count, "that of the upload", expected))
+    for name in _OUTCOMES:
+        wanted = observed.outcomes.get(name, 0) + (observed.opt_outs if name == "opt_out" else 0)
+        found.append(_equal(f"redirected to {name}", redirected.get(name, 0), "what the table asks for", wanted))
+    if observed.lost > states.get("failed", 0):
+        found.append(f"the sandbox reported {observed.lost} failures, but failed is {states.get('failed', 0)}")
+    if report["accepted"] and not reached:
+        found.append(f"accepted is {report['accepted']}, but nobody was reached")
     return list(dict.fromkeys(problem for problem in found if problem))
 
 

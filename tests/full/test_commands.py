@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -91,6 +92,56 @@ def test_run_prints_addresses_that_work_plays_the_demo_and_stops_on_ctrl_c(runni
     assert running.process.wait(60) == 0
     assert "stopped" in running.said[-1]
     running.ports.check()
+
+
+def test_an_interrupted_demo_leaves_no_phones_that_answer_by_themselves(running: Run) -> None:
+    ledger = running.state / "sandbox" / "ledger.jsonl"
+
+    def answers() -> list[object]:
+        entries = map(json.loads, ledger.read_text().splitlines())
+        configs = [entry["config"] for entry in entries if entry["kind"] == "config"]
+        return [config["answers"] for config in configs if "answers" in config]
+
+    arguments = ["demo", "--attach", "--state", str(running.state), "--contacts", "200"]
+    with subprocess.Popen([*VAMOS, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True) as played:
+        deadline = time.monotonic() + 60
+        while not answers():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            played.send_signal(number)
+        assert played.wait(60) == 130
+    assert answers()[-1] is None
+
+
+def test_a_demo_whose_stack_dies_shows_the_log_of_the_dead_process(tmp_path: Path) -> None:
+    arguments = ["demo", "--state", str(tmp_path / "state"), "--contacts", "300", "--rate", "20"]
+    with subprocess.Popen([*VAMOS, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True) as played:
+        children = Path(f"/proc/{played.pid}/task/{played.pid}/children")
+        if not children.exists():
+            played.kill()
+            pytest.skip("needs /proc")
+        assert played.stderr is not None
+        for line in played.stderr:
+            if "none, talk button" in line:
+                break
+        (server,) = [
+            pid for pid in children.read_text().split() if "rasa\0run" in Path(f"/proc/{pid}/cmdline").read_text()
+        ]
+        os.kill(int(server), signal.SIGKILL)
+        said = played.stderr.read()
+        assert played.wait(60) == 1
+    assert "rasa was killed by SIGKILL" in said
+    assert "rasa.log" in said
+    assert "Traceback" not in said
+
+
+def test_a_file_whose_lines_redirect_elsewhere_adds_up() -> None:
+    file = "data/samples/cobranca_excel.csv"
+    chosen = ["--redirect", "human", "--queue", "Vendas", "--taps", "all"]
+    played = demo("--csv", file, "--template", "cobranca_vamos_conversar", *chosen, "--json")
+    assert played.returncode == 0, played.stderr
+    assert json.loads(played.stdout)["redirected"]["human"] > 0
 
 
 def test_a_child_that_dies_stops_run_with_clear_words(running: Run) -> None:

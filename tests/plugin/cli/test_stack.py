@@ -220,3 +220,35 @@ except KeyboardInterrupt:
         assert supervisor.wait(30) == 0
         assert supervisor.stdout.read() == "interrupted\n"
     assert not answers(url)
+
+
+def test_a_second_signal_does_not_break_off_the_cleaning_up() -> None:
+    code = """
+import sys, time
+from plugin.cli.stack import terminated_as_interrupt
+try:
+    with terminated_as_interrupt():
+        try:
+            print("begun", flush=True)
+            time.sleep(60)
+        finally:
+            print("cleaning", flush=True)
+            sys.stdin.readline()
+            print("cleaned", flush=True)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "cleaning\n"
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            process.send_signal(number)
+        process.stdin.write("\n")
+        process.stdin.close()
+        assert process.stdout.read() == "cleaned\ninterrupted\n"
+        assert process.wait(30) == 0

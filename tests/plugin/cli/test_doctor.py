@@ -147,7 +147,9 @@ def test_a_database_that_breaks_meanwhile_is_told_and_the_other_checks_go_on(
     assert any(line.startswith("ok      action server") for line in said)
 
 
-@pytest.mark.parametrize("endpoints", ["action_endpoint: [1]\n", "action_endpoint: {url: 'http://host:port/webhook'}\n"])
+@pytest.mark.parametrize(
+    "endpoints", ["action_endpoint: [1]\n", "action_endpoint: {url: 'http://host:port/webhook'}\n"]
+)
 def test_an_action_endpoint_that_is_no_address_is_told(
     project: Path, capsys: pytest.CaptureFixture[str], endpoints: str
 ) -> None:

@@ -433,9 +433,14 @@ def test_long_or_mixed_passwords_are_taken(store: Store, password: str) -> None:
 
 def test_an_error_of_the_database_lists_no_parameters(store: Store, ana: str) -> None:
     # PostgreSQL's own message may still quote a value ("LINE 1: ...", "Failing row contains ...").
-    with pytest.raises(DBAPIError, match="parameters hidden") as caught, store.write() as connection:
-        values = {"id": ana, "name": "secret text of a customer"}
-        connection.execute(text("INSERT INTO app_user (id, login, name) VALUES (:id, 'x', :name)"), values)
+    values = {"id": ana, "name": "secret text of a customer"}
+
+    def insert() -> None:
+        with store.write() as connection:
+            connection.execute(text("INSERT INTO app_user (id, login, name) VALUES (:id, 'x', :name)"), values)
+
+    with pytest.raises(DBAPIError, match="parameters hidden") as caught:
+        insert()
     assert "'name': 'secret text" not in str(caught.value)
     if store.dialect == "sqlite":
         assert "secret text" not in str(caught.value)

@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeVar
 
 from channels.base.compat import plain_text
 from plugin.domain.conversation import Returned
+from plugin.domain.token import BUTTON_PREFIX
 from plugin.settings import Settings
 from plugin.store import Store
 from plugin.usecases import receive
@@ -44,8 +45,6 @@ LEASE_SECONDS = 15.0
 DRAIN_SECONDS = 10.0
 #: Longest pause after failures of the store.
 _MAX_PAUSE = 15.0
-#: How the payload of a broadcast's own button begins (`plugin.domain.token`).
-_BROADCAST_BUTTON = "v1."
 
 
 @dataclass(frozen=True)
@@ -283,6 +282,6 @@ def _text(route: Route) -> str:
     A payload can't be typed: the provider returns the one that was sent with the button. The tokens of broadcast
     buttons mean nothing to a bot.
     """
-    if route.payload and not route.payload.startswith(_BROADCAST_BUTTON):
+    if route.payload and not route.payload.startswith(BUTTON_PREFIX):
         return route.payload
     return plain_text(route.text)

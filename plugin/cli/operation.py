@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from plugin.bootstrap import Services, open_connectors
+from plugin.bootstrap import Services
 from plugin.cli.console import say, stdout
+from plugin.cli.seed import fetch_templates
 from plugin.cli.user import open_configured
 from plugin.domain.access import EVERY_OPERATION
 from plugin.errors import ConfigurationError, NotFound
 from plugin.usecases.access import normalise_login
-from plugin.usecases.setup import add_queue_member, create_operation, create_queue, sync_templates
+from plugin.usecases.setup import add_queue_member, create_operation, create_queue
 
 
 def add(options: argparse.Namespace) -> int:
@@ -48,7 +49,7 @@ def templates(options: argparse.Namespace) -> int:
     """Fetch the provider's templates and list them."""
     services = open_configured(options.state)
     try:
-        asyncio.run(_fetch(services))
+        asyncio.run(fetch_templates(services))
         found = services.store.templates()
         for template in sorted(found, key=lambda t: (not t.approved, t.name, t.language)):
             stdout(f"{template.status:10} {template.language:6} {template.category:10} {template.name}")
@@ -56,17 +57,6 @@ def templates(options: argparse.Namespace) -> int:
         return 0
     finally:
         services.close()
-
-
-async def _fetch(services: Services) -> None:
-    # Connectors of this event loop's own, closed with it.
-    connectors = open_connectors(services.settings)
-    try:
-        for connector in connectors.values():
-            await sync_templates(services.store, connector)
-    finally:
-        for connector in connectors.values():
-            await connector.aclose()
 
 
 def _only_number(services: Services) -> str:

@@ -17,7 +17,6 @@ PUSH_QUEUE = "Suporte técnico"
 #: login → name
 AGENTS = {"ana": "Ana Souza", "bruno": "Bruno Lima"}
 OPERATOR = "operador"
-CHANNEL = "whatsapp"
 
 
 @dataclass(frozen=True)
@@ -44,16 +43,22 @@ def seed(services: Services) -> Seeded:
         agent = _person(services, login, name, [(operation, ATTEND)])
         for queue in queues.values():
             add_queue_member(store, queue, agent)
-    return Seeded(operation, queues, asyncio.run(_fetch_templates(services)))
+    return Seeded(operation, queues, asyncio.run(fetch_templates(services)))
 
 
-async def _fetch_templates(services: Services) -> int:
-    # One of its own: it is closed here, and those of `services` belong to another event loop.
-    connector = open_connectors(services.settings)[CHANNEL]
+async def fetch_templates(services: Services) -> int:
+    """Ask every configured provider for its templates; returns how many there are.
+
+    Raises:
+        plugin.connector.SendError: a provider could not be asked.
+    """
+    # Connectors of this event loop's own, closed with it.
+    connectors = open_connectors(services.settings)
     try:
-        return await sync_templates(services.store, connector)
+        return sum([await sync_templates(services.store, connector) for connector in connectors.values()])
     finally:
-        await connector.aclose()
+        for connector in connectors.values():
+            await connector.aclose()
 
 
 def login_link(services: Services, desk: str, login: str) -> str:

@@ -65,7 +65,7 @@ class Dispatcher:
     # ------------------------------------------------------------------ life
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`, then drain: claim nothing new, settle what is in flight, give the lease back."""
-        keeper = asyncio.create_task(self._keep_lease(stop))
+        keeper = asyncio.create_task(self._keep_lease())
         keeping_house = 0.0
         try:
             while not stop.is_set():
@@ -91,7 +91,7 @@ class Dispatcher:
             await asyncio.gather(keeper, return_exceptions=True)
             await self._call(self._store.drop_lease, LEASE, self._holder)
 
-    async def _keep_lease(self, stop: asyncio.Event) -> None:
+    async def _keep_lease(self) -> None:
         while True:
             try:
                 epoch = await self._call(self._store.take_lease, LEASE, self._holder, LEASE_SECONDS)

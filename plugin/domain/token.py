@@ -8,7 +8,8 @@ import hmac
 import struct
 from dataclasses import dataclass
 
-_PREFIX = "v1."
+#: How every button token begins: what starts otherwise belongs to somebody else.
+BUTTON_PREFIX = "v1."
 _MAC_BYTES = 12
 _BODY = struct.Struct(">QB")
 
@@ -23,14 +24,14 @@ class ButtonToken:
     def sign(self, key: bytes) -> str:
         """ASCII text of 31 characters: far below the 128 bytes that every WhatsApp provider takes as payload."""
         body = _BODY.pack(self.delivery, self.button)
-        return _PREFIX + base64.urlsafe_b64encode(body + _mac(key, body)).decode("ascii").rstrip("=")
+        return BUTTON_PREFIX + base64.urlsafe_b64encode(body + _mac(key, body)).decode("ascii").rstrip("=")
 
     @classmethod
     def read(cls, text: str | None, key: bytes) -> ButtonToken | None:
         """The token in `text`, or None when it isn't one of ours or was tampered with."""
-        if not text or not text.startswith(_PREFIX) or len(text) > 64:
+        if not text or not text.startswith(BUTTON_PREFIX) or len(text) > 64:
             return None
-        encoded = text[len(_PREFIX) :]
+        encoded = text[len(BUTTON_PREFIX) :]
         try:
             data = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
         except ValueError:

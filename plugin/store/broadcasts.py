@@ -15,7 +15,7 @@ from plugin.domain.upload import Upload
 from plugin.errors import Conflict
 from plugin.store import tables as t
 from plugin.store.database import new_id
-from plugin.store.meta import MetaQueries, from_json, mapping, to_json
+from plugin.store.meta import MetaQueries, from_json, mapping, to_json, within
 from plugin.usecases.launch import LaunchRequest, OperationFacts
 from plugin.usecases.report import BroadcastSummary, rfc3339
 
@@ -228,11 +228,7 @@ class BroadcastQueries(MetaQueries):
     ) -> list[BroadcastSummary]:
         """Newest first; `after` is the id of the last one of the page before."""
         b = t.broadcast.c
-        conditions: list[Any] = []
-        if operations != "*":
-            conditions.append(b.operation_id.in_(sorted(operations)))
-        if operation_id is not None:
-            conditions.append(b.operation_id == operation_id)
+        conditions = within(b.operation_id, operations, operation_id)
         with self.read() as connection:
             if after is not None:
                 # Within reach only: a foreign id must look like one that doesn't exist.

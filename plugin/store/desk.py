@@ -12,7 +12,7 @@ from plugin.domain.template import Template
 from plugin.store import tables as t
 from plugin.store.contacts import ContactQueries
 from plugin.store.database import new_id
-from plugin.store.meta import from_json, mapping, to_json
+from plugin.store.meta import from_json, mapping, to_json, within
 from plugin.usecases.handoff import CaseSummary, CaseView
 from plugin.usecases.notify import NotificationSummary
 
@@ -160,11 +160,7 @@ class DeskQueries(ContactQueries):
         limit: int,
     ) -> list[CaseSummary]:
         c = t.service_case.c
-        conditions: list[Any] = []
-        if operations != "*":
-            conditions.append(c.operation_id.in_(sorted(operations)))
-        if operation_id is not None:
-            conditions.append(c.operation_id == operation_id)
+        conditions = within(c.operation_id, operations, operation_id)
         if queue_id is not None:
             conditions.append(c.queue_id == queue_id)
         if state is not None:
@@ -265,11 +261,7 @@ class DeskQueries(ContactQueries):
     ) -> list[NotificationSummary]:
         """Newest first."""
         n = t.notification.c
-        conditions: list[Any] = []
-        if operations != "*":
-            conditions.append(n.operation_id.in_(sorted(operations)))
-        if operation_id is not None:
-            conditions.append(n.operation_id == operation_id)
+        conditions = within(n.operation_id, operations, operation_id)
         with self.read() as connection:
             rows = connection.execute(
                 select(

@@ -102,6 +102,12 @@ def from_json(value: str | None) -> Any:
     return orjson.loads(value) if value else None
 
 
+def within(column: Any, operations: frozenset[str] | str, operation_id: str | None) -> list[Any]:
+    """Conditions that keep a query to a person's operations ("*": all) and, if given, to one of them."""
+    conditions: list[Any] = [] if operations == "*" else [column.in_(sorted(operations))]
+    return conditions if operation_id is None else [*conditions, column == operation_id]
+
+
 def mapping(row: Any) -> dict[str, Any]:
     """A result row as a plain dict."""
     found: Mapping[str, Any] = row._mapping

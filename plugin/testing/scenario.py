@@ -18,7 +18,7 @@ from plugin.store import Store
 from plugin.usecases.access import create_user
 from plugin.usecases.intake import take_upload
 from plugin.usecases.launch import LaunchRequest, launch
-from plugin.usecases.receive import Person, Route, StoredItem, _person, route
+from plugin.usecases.receive import Person, Route, StoredItem, route
 from plugin.usecases.redirect import Redirected, Texts, redirect
 from plugin.usecases.setup import add_queue_member, create_operation, create_queue
 
@@ -169,7 +169,7 @@ class Scenario:
 
     def store_message(self, message: InboundMessage) -> str | None:
         """Store one message as the webhook does; returns its id, None for a repetition."""
-        person: Person = _person(message.address, message.user_id)
+        person = Person.of(message.address, message.user_id)
         new, _ = self.store.store_batch("whatsapp", [StoredItem(message, person)], [], [], [])
         if not new:
             return None

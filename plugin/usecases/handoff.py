@@ -53,11 +53,29 @@ class CaseView:
     buttons: list[str] = field(default_factory=list)
 
 
-class HandoffStore(Protocol):
-    """What the desk asks of the store; see `plugin.store.desk`."""
+class CaseStore(Protocol):
+    """What opening a case asks of the store; see `plugin.store.desk`."""
 
     def now(self) -> int: ...
     def write(self) -> AbstractContextManager[Connection]: ...
+    def live_case(self, connection: Connection, contact_id: str) -> str | None: ...
+    def open_case(
+        self,
+        connection: Connection,
+        *,
+        operation_id: str,
+        queue_id: str | None,
+        agent_id: str | None,
+        contact_id: str,
+        inbound_id: str | None,
+        delivery_id: int | None,
+        why: str,
+    ) -> str: ...
+
+
+class HandoffStore(CaseStore, Protocol):
+    """What the desk asks of the store besides; see `plugin.store.desk`."""
+
     def cases(
         self,
         operations: frozenset[str] | str,
@@ -72,20 +90,7 @@ class HandoffStore(Protocol):
         self, connection: Connection, case_id: str, version: int, event: str, actor: str, **changes: Any
     ) -> bool: ...
     def answer(self, connection: Connection, case_id: str, contact_id: str, agent_id: str, text_: str) -> None: ...
-    def live_case(self, connection: Connection, contact_id: str) -> str | None: ...
     def operation_of_sender(self, connection: Connection, contact_id: str) -> tuple[str, str | None] | None: ...
-    def open_case(
-        self,
-        connection: Connection,
-        *,
-        operation_id: str,
-        queue_id: str | None,
-        agent_id: str | None,
-        contact_id: str,
-        inbound_id: str | None,
-        delivery_id: int | None,
-        why: str,
-    ) -> str: ...
 
 
 def list_cases(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -22,7 +21,7 @@ from plugin.domain.consent import is_clear_opt_out, is_opt_out
 from plugin.domain.conversation import Candidate, Contact, Inbound, Proof
 from plugin.domain.redirect import Decision, Outcome, choose, decide
 from plugin.domain.template import DEFAULT_TALK_BUTTON, Template, fold
-from plugin.domain.token import ButtonToken
+from plugin.domain.token import BUTTON_PREFIX, ButtonToken
 from plugin.errors import NotFound
 from plugin.usecases.redirect import RedirectStore, Texts, redirect
 
@@ -46,6 +45,12 @@ class Person:
     address: str | None
     canonical: str | None
     user_ref: str | None
+
+    @classmethod
+    def of(cls, address: str | None, user_ref: str | None) -> Person:
+        """From the provider's own words: the number with or without ``+``."""
+        dialled = f"+{address.lstrip('+')}" if address else None
+        return cls(dialled, canonical(dialled) if dialled else None, user_ref)
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,6 @@ class Route:
     user_ref: str | None
     text: str
     payload: str | None
-    message_kind: str
     decision: Decision | None = None
     broadcast_text: str = ""
     case_id: str | None = None
@@ -114,7 +118,6 @@ class ReceiveStore(RedirectStore, Protocol):
     def mark_replied(self, connection: Connection, delivery_id: int, at: int) -> bool: ...
     def save_route(self, connection: Connection, inbound_id: str, **values: Any) -> None: ...
     def delivery_text(self, delivery_id: int) -> str: ...
-    def read(self) -> AbstractContextManager[Connection]: ...
 
 
 # --------------------------------------------------------------------------- in
@@ -127,17 +130,12 @@ def receive(store: ReceiveStore, connector: Connector, headers: Mapping[str, str
     """
     connector.verify(headers, body)
     events = connector.parse(body)
-    messages = [StoredItem(e, _person(e.address, e.user_id)) for e in events if isinstance(e, InboundMessage)]
+    messages = [StoredItem(e, Person.of(e.address, e.user_id)) for e in events if isinstance(e, InboundMessage)]
     statuses = [e for e in events if isinstance(e, StatusUpdate)]
-    consents = [(e, _person(e.address, e.user_id).canonical) for e in events if isinstance(e, ConsentChange)]
+    consents = [(e, Person.of(e.address, e.user_id).canonical) for e in events if isinstance(e, ConsentChange)]
     unreadable = [(e, _fingerprint(e)) for e in events if isinstance(e, Unreadable)]
     new, repeated = store.store_batch(connector.name, messages, statuses, consents, unreadable)
     return Received(new, repeated, len(statuses), len(consents), len(unreadable))
-
-
-def _person(address: str | None, user_ref: str | None) -> Person:
-    dialled = f"+{address.lstrip('+')}" if address else None
-    return Person(dialled, canonical(dialled) if dialled else None, user_ref)
 
 
 def _fingerprint(item: Unreadable) -> str:
@@ -194,7 +192,7 @@ def _route(store: ReceiveStore, connection: Connection, inbound: Inbound, key: b
             store.attach_to_case(connection, inbound.id, live_case)
         store.save_route(connection, inbound.id, state="done", note=f"{inbound.kind}: nothing to answer")
         return
-    person = Person(contact.address, canonical(contact.address) if contact.address else None, contact.user_ref)
+    person = Person.of(contact.address, contact.user_ref)
     candidate, proof, note = _attribute(store, connection, inbound, person, key)
     values: dict[str, Any] = {"note": note}
     first = False
@@ -225,8 +223,7 @@ def _attribute(
     store: ReceiveStore, connection: Connection, inbound: Inbound, person: Person, key: bytes
 ) -> tuple[Candidate | None, str, str]:
     """The attribution ladder. Returns the delivery, the rung that proved it, and a note for people."""
-    note = ""
-    if inbound.is_tap and inbound.payload and inbound.payload.startswith("v1."):
+    if inbound.is_tap and inbound.payload and inbound.payload.startswith(BUTTON_PREFIX):
         token = ButtonToken.read(inbound.payload, key)
         found = store.candidate(connection, token.delivery) if token else None
         if found and found.sender == inbound.sender and _same_person(found, person):
@@ -251,7 +248,7 @@ def _attribute(
                 return found, rung.value, "opt-out outside the reply window or to any of several broadcasts"
     if near:
         return None, "", "two broadcasts with different redirects are equally likely"
-    return None, "", note
+    return None, "", ""
 
 
 def _same_person(candidate: Candidate, person: Person) -> bool:
@@ -332,7 +329,6 @@ def _as_route(store: ReceiveStore, inbound: Inbound, contact: Contact) -> Route:
         user_ref=contact.user_ref,
         text=inbound.text,
         payload=inbound.payload,
-        message_kind=inbound.kind,
         decision=inbound.decision,
         broadcast_text=store.delivery_text(inbound.delivery_id) if inbound.delivery_id else "",
         case_id=inbound.case_id,

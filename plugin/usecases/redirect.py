@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +12,7 @@ from plugin.domain.broadcast import Broadcast
 from plugin.domain.conversation import Candidate, Contact, Inbound
 from plugin.domain.redirect import Outcome, Redirect
 from plugin.errors import NotFound
+from plugin.usecases.handoff import CaseStore
 
 
 @dataclass(frozen=True)
@@ -40,29 +40,14 @@ class Redirected:
     first: bool
 
 
-class RedirectStore(Protocol):
-    """What redirecting asks of the store; see `plugin.store.replies` and `plugin.store.desk`."""
+class RedirectStore(CaseStore, Protocol):
+    """What redirecting asks of the store besides; see `plugin.store.routes` and `plugin.store.desk`."""
 
-    def now(self) -> int: ...
-    def write(self) -> AbstractContextManager[Connection]: ...
     def inbound(self, inbound_id: str, connection: Connection | None = None) -> Inbound | None: ...
     def contact(self, contact_id: str, connection: Connection | None = None) -> Contact | None: ...
     def broadcast_of(self, connection: Connection, delivery_id: int) -> tuple[Broadcast, Redirect | None]: ...
     def candidate(self, connection: Connection, delivery_id: int) -> Candidate | None: ...
-    def live_case(self, connection: Connection, contact_id: str) -> str | None: ...
     def attach_to_case(self, connection: Connection, inbound_id: str, case_id: str) -> None: ...
-    def open_case(
-        self,
-        connection: Connection,
-        *,
-        operation_id: str,
-        queue_id: str | None,
-        agent_id: str | None,
-        contact_id: str,
-        inbound_id: str | None,
-        delivery_id: int | None,
-        why: str,
-    ) -> str: ...
     def queue_message(
         self,
         connection: Connection,

@@ -219,14 +219,14 @@ def test_one_item_the_database_refuses_costs_its_neighbours_nothing(scenario: Sc
     good, bad = scenario.number(), scenario.number()
     delivery = scenario.send_all(scenario.launch([good]))[good]
     now = datetime.now(timezone.utc)
-    from plugin.usecases.receive import StoredItem, _person
+    from plugin.usecases.receive import Person, StoredItem
 
     messages = [scenario.inbound(good, "oi"), scenario.inbound(bad, "nul \0 byte")]
     statuses = [
         StatusUpdate("w1", "delivered", now, correlation=f"v1.d.{delivery}.1"),
         StatusUpdate("w2", "failed", now, correlation=f"v1.d.{delivery}.1", error_message="nul \0 byte"),
     ]
-    items = [StoredItem(m, _person(m.address, None)) for m in messages]
+    items = [StoredItem(m, Person.of(m.address, None)) for m in messages]
     assert scenario.store.store_batch("whatsapp", items, statuses, [], [])[0] == 1
     assert scenario.store.facts()["items_unreadable"] == 2
     (row,) = report_rows(scenario.store, scenario.operator, _only_broadcast(scenario))

@@ -510,13 +510,13 @@ def test_the_sweeper_redirects_what_rasa_did_not_take_and_leaves_the_rest_to_the
 
 def test_one_poisoned_item_is_quarantined_once_and_its_neighbours_are_stored(scenario: Scenario) -> None:
     from plugin.connector import Unreadable
-    from plugin.usecases.receive import StoredItem, _person
+    from plugin.usecases.receive import Person, StoredItem
 
     message = scenario.inbound(scenario.number())
     bad = Unreadable("no type", {"weird": [1, 2]})
     for _ in range(2):
         scenario.store.store_batch(
-            "whatsapp", [StoredItem(message, _person(message.address, None))], [], [], [(bad, "unreadable.1")]
+            "whatsapp", [StoredItem(message, Person.of(message.address, None))], [], [], [(bad, "unreadable.1")]
         )
     assert scenario.store.facts() == {"items_unreadable": 1}
     assert len(scenario.store.take_inbound(10, 30)) == 1

@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -48,6 +49,51 @@ lease = Table(
     Column("epoch", BigInteger, nullable=False),
     _time("expires_at", nullable=False),
 )
+
+# One process that sends. Its epoch, never used twice, fences every claim it makes.
+dispatcher = Table(
+    "dispatcher",
+    metadata,
+    Column("epoch", _BigKey, primary_key=True, autoincrement=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("process", Text, nullable=False),  # tells this process from a later one with the same pid
+    _time("started_at", nullable=False),
+    _time("expires_at", nullable=False),
+    _time("ended_at"),
+    Column("ended", String(16), nullable=False, default=""),  # drained | crashed (found dead, or silent for too long)
+    Column("cut_off", Integer, nullable=False, default=0),  # rows it left in `sending`: unknown since
+    sqlite_autoincrement=True,
+)
+Index("dispatcher_ended", dispatcher.c.ended)
+
+# What all dispatchers share about a sending number: its pace, its provider's mood, its budget.
+sender = Table(
+    "sender",
+    metadata,
+    Column("id", String(64), primary_key=True),  # the provider's id of the number
+    Column("rate", Float),  # messages per second; null: the setting
+    Column("daily", Integer),  # different people in 24 hours; null: the setting, 0: no limit
+    _time("next_at", nullable=False),  # the next free place at the wire
+    _time("held_until", nullable=False),  # nothing goes out before
+    Column("hold_reason", Text, nullable=False, default=""),
+    Column("factor", Float, nullable=False, default=1.0),  # share of the rate at `factor_at`; doubles every 10 s
+    _time("factor_at", nullable=False),
+    Column("failures", Integer, nullable=False, default=0),  # of the provider, without a success in between
+    Column("trips", Integer, nullable=False, default=0),  # how often the breaker opened since the last success
+    Column("claims", BigInteger, nullable=False, default=0),  # ever made: never falls, unless time is turned back
+    Column("reached", Integer, nullable=False, default=0),  # rows of `reached`, counted
+)
+
+# Whom a number wrote to in the last 24 hours; kept only while the number has a daily limit.
+reached = Table(
+    "reached",
+    metadata,
+    Column("sender", String(64), primary_key=True),
+    Column("canonical", String(20), primary_key=True),
+    _time("at", nullable=False),
+)
+Index("reached_at", reached.c.sender, reached.c.at)
 
 operation = Table(
     "operation",
@@ -207,8 +253,17 @@ broadcast = Table(
     Column("notify_text", Text, nullable=False, default=""),
     Column("notify_team", Boolean, nullable=False, default=False),
     Column("window", BigInteger, nullable=False),  # reply window, microseconds
-    Column("state", String(16), nullable=False),  # running | paused | finished | cancelled
+    Column("state", String(16), nullable=False),  # scheduled | running | paused | finished | cancelled
     Column("state_reason", Text, nullable=False, default=""),
+    Column("hold", String(16), nullable=False, default=""),  # restore: only reconciling ends the pause
+    Column("test", Boolean, nullable=False, default=False),
+    Column("hours", Text, nullable=False, default=""),  # JSON of domain.hours.SendingHours; empty: at any time
+    Column("first_wave", Text, nullable=False, default=""),  # JSON of domain.wave.FirstWave; empty: none
+    Column("wave_end", BigInteger),  # last delivery of the first wave, while nothing beyond may go; null: go on
+    Column("on_unknown", String(16), nullable=False, default="keep"),  # keep | resend (at least once)
+    _time("start_at"),  # scheduled for
+    _time("wake_at"),  # nothing can be claimed before: everybody is outside the sending hours, or the day is spent
+    Column("wait_reason", String(16), nullable=False, default=""),  # hours | daily
     Column("rows", Integer, nullable=False),
     Column("created_by", ForeignKey("app_user.id"), nullable=False),
     _time("created_at", nullable=False),
@@ -231,7 +286,8 @@ delivery = Table(
     Column("canonical", String(20)),
     Column("variables", Text),
     Column("redirect", Text),
-    Column("attempts", Integer, nullable=False, default=0),
+    Column("attempts", Integer, nullable=False, default=0),  # claims ever made: names an attempt at the provider
+    Column("tries", Integer, nullable=False, default=0),  # refusals that count, since it was last queued by a person
     Column("epoch", BigInteger, nullable=False, default=0),
     Column("provider_id", Text),
     Column("returned_address", Text),
@@ -248,6 +304,16 @@ delivery = Table(
     UniqueConstraint("broadcast_id", "row"),
 )
 Index("delivery_claim", delivery.c.state, delivery.c.broadcast_id, delivery.c.id)
+_deferred = delivery.c.state == "deferred"
+Index(
+    "delivery_due",
+    delivery.c.broadcast_id,
+    delivery.c.not_before,
+    sqlite_where=_deferred,
+    postgresql_where=_deferred,
+)
+_in_flight = delivery.c.state == "sending"
+Index("delivery_in_flight", delivery.c.epoch, sqlite_where=_in_flight, postgresql_where=_in_flight)
 Index("delivery_counts", delivery.c.broadcast_id, delivery.c.state)
 Index("delivery_provider", delivery.c.provider_id)
 Index("delivery_person", delivery.c.canonical, delivery.c.sender)
@@ -399,9 +465,11 @@ opt_out = Table(
     "opt_out",
     metadata,
     Column("canonical", String(20), primary_key=True),
-    Column("source", String(32), nullable=False),  # word | button | provider | import
+    Column("source", String(32), nullable=False),  # word | button | provider | import | person
     Column("detail", Text, nullable=False, default=""),
     Column("inbound_id", String(32)),
+    Column("delivery_id", BigInteger),  # the delivery that was answered, or refused for it
+    Column("user_id", String(32)),  # who imported or entered it
     _time("at", nullable=False),
 )
 

@@ -17,7 +17,7 @@ from plugin.store.tables import metadata
 
 def test_the_migrations_make_exactly_the_tables_and_columns_of_the_code(store: Store) -> None:
     inspector = inspect(store.engine)
-    assert set(inspector.get_table_names()) - {"alembic_version"} == set(metadata.tables)
+    assert set(inspector.get_table_names()) - {"alembic_version", "sqlite_sequence"} == set(metadata.tables)
     for name, table in metadata.tables.items():
         assert {c["name"] for c in inspector.get_columns(name)} == {c.name for c in table.columns}, name
         indexes = {i["name"] for i in inspector.get_indexes(name) if not i.get("duplicates_constraint")}

@@ -1,0 +1,94 @@
+"""Several dispatchers, pace and budget shared per sending number, control, and why a number is suppressed."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+_big_key = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def _text(name: str, length: int | None = None, default: str = "") -> sa.Column:
+    kind = sa.Text() if length is None else sa.String(length)
+    return sa.Column(name, kind, nullable=False, server_default=default)
+
+
+def _number(name: str, default: str = "0", kind: type = sa.Integer) -> sa.Column:
+    return sa.Column(name, kind(), nullable=False, server_default=default)
+
+
+def upgrade() -> None:
+    op.create_table(
+        "dispatcher",
+        sa.Column("epoch", _big_key, autoincrement=True, nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("process", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        _text("ended", 16),
+        _number("cut_off"),
+        sa.PrimaryKeyConstraint("epoch"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("dispatcher_ended", "dispatcher", ["ended"])
+    op.create_table(
+        "sender",
+        sa.Column("id", sa.String(64), nullable=False),
+        sa.Column("rate", sa.Float(), nullable=True),
+        sa.Column("daily", sa.Integer(), nullable=True),
+        sa.Column("next_at", sa.BigInteger(), nullable=False),
+        sa.Column("held_until", sa.BigInteger(), nullable=False),
+        _text("hold_reason"),
+        _number("factor", "1", sa.Float),
+        sa.Column("factor_at", sa.BigInteger(), nullable=False),
+        _number("failures"),
+        _number("trips"),
+        _number("claims", kind=sa.BigInteger),
+        _number("reached"),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "reached",
+        sa.Column("sender", sa.String(64), nullable=False),
+        sa.Column("canonical", sa.String(20), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("sender", "canonical"),
+    )
+    op.create_index("reached_at", "reached", ["sender", "at"])
+
+    for column in (
+        _text("hold", 16),
+        sa.Column("test", sa.Boolean(), nullable=False, server_default=sa.false()),
+        _text("hours"),
+        _text("first_wave"),
+        sa.Column("wave_end", sa.BigInteger(), nullable=True),
+        _text("on_unknown", 16, "keep"),
+        sa.Column("start_at", sa.BigInteger(), nullable=True),
+        sa.Column("wake_at", sa.BigInteger(), nullable=True),
+        _text("wait_reason", 16),
+    ):
+        op.add_column("broadcast", column)
+    op.add_column("delivery", _number("tries"))
+    # The dispatcher of before could wait in state `queued`; since now only a deferred row waits.
+    op.execute("UPDATE delivery SET state = 'deferred', reason = 'retry' WHERE state = 'queued' AND not_before > 0")
+    op.create_index(
+        "delivery_due",
+        "delivery",
+        ["broadcast_id", "not_before"],
+        sqlite_where=sa.text("state = 'deferred'"),
+        postgresql_where=sa.text("state = 'deferred'"),
+    )
+    op.create_index(
+        "delivery_in_flight",
+        "delivery",
+        ["epoch"],
+        sqlite_where=sa.text("state = 'sending'"),
+        postgresql_where=sa.text("state = 'sending'"),
+    )
+    op.add_column("opt_out", sa.Column("delivery_id", sa.BigInteger(), nullable=True))
+    op.add_column("opt_out", sa.Column("user_id", sa.String(32), nullable=True))

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, Union
 
+from plugin.domain.refusal import Refusal
 from plugin.domain.template import Template
 
 
@@ -114,7 +115,27 @@ class Blocked(SendError):
 
 
 class Ambiguous(SendError):
-    """The request left and no definite answer came back."""
+    """The request left and no definite answer came back: the message may have been accepted."""
+
+
+class Refused(SendError):
+    """The provider (or the connector on its behalf) definitely did not take the message.
+
+    `refusal` says what the core does about it; `code` is the refusal's. `message` and `raw` are the provider's own
+    words, kept for the report. `retry_after` is the wait in seconds that this answer asks for, which wins over the
+    table's; None when it asks for none.
+    """
+
+    def __init__(
+        self,
+        refusal: Refusal,
+        message: str,
+        raw: Mapping[str, Any] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, refusal.code, raw)
+        self.refusal = refusal
+        self.retry_after = retry_after
 
 
 # --------------------------------------------------------------------------- inbound
@@ -202,6 +223,13 @@ class Connector(Protocol):
 
         Raises:
             SendError: one of its subclasses, never another exception apart from `asyncio.CancelledError`.
+        """
+        ...
+
+    def refusal(self, code: str) -> Refusal:
+        """What a code means: of an answer, of a `failed` status or as a row of the report keeps it.
+
+        Never raises: a code in no table gets `Refusal.unknown`.
         """
         ...
 

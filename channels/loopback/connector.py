@@ -27,6 +27,7 @@ from plugin.connector import (
     TemplateMessage,
     Unreadable,
 )
+from plugin.domain.refusal import Refusal
 from plugin.domain.template import Template
 from plugin.errors import ConfigurationError, Invalid, SignatureError
 
@@ -45,6 +46,8 @@ class LoopbackConnector:
         self.senders: Sequence[str] = (sender,)
         self.templates = list(templates)
         self.sent: list[tuple[Outbound, SendResult]] = []
+        #: The error table, by code; a test fills it.
+        self.refusals: dict[str, Refusal] = {}
         self._secret = secret.encode()
         self._failures: deque[SendError] = deque()
         self._refused: dict[str, Callable[[], SendError]] = {}
@@ -96,6 +99,10 @@ class LoopbackConnector:
     def _template(self, content: TemplateMessage) -> Template | None:
         wanted = (content.name, content.language)
         return next((one for one in self.templates if one.approved and (one.name, one.language) == wanted), None)
+
+    def refusal(self, code: str) -> Refusal:
+        """See `plugin.connector.Connector.refusal`."""
+        return self.refusals.get(code) or Refusal.unknown(code)
 
     async def fetch_templates(self) -> list[Template]:
         """See `plugin.connector.Connector.fetch_templates`."""

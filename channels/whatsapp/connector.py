@@ -28,6 +28,7 @@ from plugin.connector import (
     SendResult,
     Transient,
 )
+from plugin.domain.refusal import Refusal
 from plugin.domain.template import Template
 from plugin.errors import ConfigurationError, SignatureError
 
@@ -108,6 +109,10 @@ class WhatsAppConnector:
             user_id=user_id if isinstance(user_id, str) and user_id else None,
             held=sent.get("message_status", "accepted") != "accepted",
         )
+
+    def refusal(self, code: str) -> Refusal:
+        """See `plugin.connector.Connector.refusal`."""
+        return Refusal.unknown(code)
 
     async def fetch_templates(self) -> list[Template]:
         """See `plugin.connector.Connector.fetch_templates`."""

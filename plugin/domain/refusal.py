@@ -45,6 +45,24 @@ class Refusal:
     seconds: float = 0.0
     tries: int = 0
 
+    @classmethod
+    def unknown(cls, code: str) -> Refusal:
+        """What to do about a code that no table knows: try once more, then fail.
+
+        The provider's own words are kept with the row, so the texts send the reader there.
+        """
+        shown = code.strip() or "?"
+        return cls(
+            code=code,
+            reaction=Reaction.RETRY,
+            seconds=2.0,
+            tries=1,
+            pt=f"O provedor recusou com o código {shown}, que este produto não conhece.",
+            en=f"The provider refused with code {shown}, which this product does not know.",
+            remedy_pt="Leia a mensagem do provedor nesta linha e procure o código na documentação dele.",
+            remedy_en="Read the provider's message on this line and look the code up in its documentation.",
+        )
+
     def explanation(self, language: str) -> tuple[str, str]:
         """(what happened, what to do) in Portuguese, or in English for any other language."""
         return (self.pt, self.remedy_pt) if language.lower().startswith("pt") else (self.en, self.remedy_en)

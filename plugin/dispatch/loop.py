@@ -53,6 +53,7 @@ class Dispatcher:
         self._connectors = connectors
         self._holder = f"{socket.gethostname()}.{os.getpid()}.{new_id()[-8:]}"
         self._epoch: int | None = None
+        self._installation = services.store.installation()
         self._paces: dict[str, Pace] = {}
         self._templates: dict[str, Template] = {}
         self._flying: set[asyncio.Task[None]] = set()
@@ -154,7 +155,7 @@ class Dispatcher:
     async def _one_delivery(self, connector: Connector, broadcast: dict[str, str], claimed: Any, wait: float) -> None:
         if wait > 0:
             await asyncio.sleep(wait)
-        settlement = await send_delivery(connector, self._template(broadcast), claimed, self._key)
+        settlement = await send_delivery(connector, self._template(broadcast), claimed, self._key, self._installation)
         self._settled.append(settlement)
         if settlement.slow_down:
             self._pace(claimed.sender).slow_down(settlement.slow_down)
@@ -162,7 +163,7 @@ class Dispatcher:
             self._blocked[claimed.broadcast_id] = settlement.blocked
 
     async def _one_message(self, connector: Connector, queued: Any) -> None:
-        settlement = await send_message(connector, queued)
+        settlement = await send_message(connector, queued, self._installation)
         self._settled_messages.append(settlement)
         if settlement.slow_down:
             self._pace(queued.sender).slow_down(settlement.slow_down)

@@ -5,21 +5,29 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_FORM = re.compile(r"^v1\.([dm])\.(\d{1,18})\.(\d{1,6})$", re.ASCII)
+_FORM = re.compile(r"v1\.([dm])\.([0-9a-f]{8})\.([0-9]{1,18})\.([0-9]{1,6})", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """Names a row of `delivery` (kind ``d``) or of `message` (kind ``m``) and the attempt that sent it."""
+    """Names a row of `delivery` (kind ``d``) or of `message` (kind ``m``) and the attempt that sent it.
+
+    `installation`: 8 hex digits that only this database gives out (`Store.installation`). Several installations may
+    share one account of the provider, and each hears of the others' messages.
+    """
 
     kind: str
     row: int
     attempt: int
+    installation: str
 
     def __str__(self) -> str:
-        return f"v1.{self.kind}.{self.row}.{self.attempt}"
+        return f"v1.{self.kind}.{self.installation}.{self.row}.{self.attempt}"
 
     @classmethod
-    def read(cls, text: str | None) -> Correlation | None:
-        match = _FORM.match(text or "")
-        return cls(match.group(1), int(match.group(2)), int(match.group(3))) if match else None
+    def read(cls, text: str | None, installation: str) -> Correlation | None:
+        """None: not ours. Another tool wrote it, another installation did, or nobody."""
+        match = _FORM.fullmatch(text or "")
+        if match is None or match.group(2) != installation:
+            return None
+        return cls(match.group(1), int(match.group(3)), int(match.group(4)), installation)

@@ -226,8 +226,9 @@ class DeliveryQueries(MetaQueries):
         by_id: list[dict[str, Any]] = []
         messages: list[dict[str, Any]] = []
         loose: list[StatusUpdate] = []
+        installation = self.installation(connection)
         for update in updates:
-            correlation = Correlation.read(update.correlation)
+            correlation = Correlation.read(update.correlation, installation)
             if correlation is None:
                 loose.append(update)
             elif correlation.kind == "d":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import orjson
@@ -25,6 +27,25 @@ class MetaQueries(Database):
             )
             value: str = connection.execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar_one()
             return value
+
+    def installation(self, connection: Connection | None = None) -> str:
+        """What tells this database's correlations from those of others: 8 hex digits, made once.
+
+        Read anew each time, inside the caller's transaction when one is given: the database under a running process
+        may be put back from a backup.
+        """
+        found = select(t.meta.c.value).where(t.meta.c.key == "installation")
+        with nullcontext(connection) if connection is not None else self.read() as reading:
+            known: str | None = reading.execute(found).scalar_one_or_none()
+        if known is not None:
+            return known
+        with nullcontext(connection) if connection is not None else self.write() as writing:
+            writing.execute(
+                text("INSERT INTO meta (key, value) VALUES ('installation', :value) ON CONFLICT (key) DO NOTHING"),
+                {"value": secrets.token_hex(4)},
+            )
+            made: str = writing.execute(found).scalar_one()
+            return made
 
     # ------------------------------------------------------------------ lease
     def take_lease(self, name: str, holder: str, seconds: float) -> int | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from plugin.connector import InboundMessage, StatusUpdate
 from plugin.domain.access import Principal
+from plugin.domain.correlation import Correlation
 from plugin.domain.redirect import FreeText, Redirect, RedirectKind
 from plugin.domain.template import Template
 from plugin.store import Store
@@ -178,6 +179,10 @@ class Scenario:
                 "SELECT id FROM inbound ORDER BY received_at DESC, id DESC LIMIT 1"
             ).scalar_one()
         return found
+
+    def correlation(self, delivery: int, attempt: int = 1) -> str:
+        """What goes out with a delivery's message and comes back in its statuses."""
+        return str(Correlation("d", delivery, attempt, self.store.installation()))
 
     def statuses(self, *updates: StatusUpdate) -> None:
         self.store.store_batch("whatsapp", [], updates, [], [])

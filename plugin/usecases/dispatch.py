@@ -101,18 +101,20 @@ def template_message(template: Template, claimed: Claimed, key: bytes) -> Templa
     )
 
 
-async def send_delivery(connector: Connector, template: Template, claimed: Claimed, key: bytes) -> Settlement:
+async def send_delivery(
+    connector: Connector, template: Template, claimed: Claimed, key: bytes, installation: str
+) -> Settlement:
     """Send one delivery. Never raises for what the provider did."""
     message = Outbound(
         sender=claimed.sender,
         address=claimed.address,
         content=template_message(template, claimed, key),
-        correlation=str(Correlation("d", claimed.id, claimed.attempts)),
+        correlation=str(Correlation("d", claimed.id, claimed.attempts, installation)),
     )
     return await _send(connector, message, claimed.id, claimed.claimed_at, claimed.attempts)
 
 
-async def send_message(connector: Connector, queued: QueuedMessage) -> Settlement:
+async def send_message(connector: Connector, queued: QueuedMessage, installation: str) -> Settlement:
     """Send one message of an agent or of the system."""
     buttons = tuple((str(i), str(title)) for i, title in orjson.loads(queued.buttons))
     message = Outbound(
@@ -120,7 +122,7 @@ async def send_message(connector: Connector, queued: QueuedMessage) -> Settlemen
         address=queued.address or "",
         user_id=queued.user_ref if not queued.address else None,
         content=TextMessage(queued.text, buttons),
-        correlation=str(Correlation("m", queued.id, queued.attempts)),
+        correlation=str(Correlation("m", queued.id, queued.attempts, installation)),
     )
     return await _send(connector, message, queued.id, queued.claimed_at, queued.attempts)
 

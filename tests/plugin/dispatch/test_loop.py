@@ -100,7 +100,7 @@ async def test_a_broadcast_is_sent_with_its_values_tokens_and_correlation_and_fi
     assert first.content.body == {"1": "Pessoa 1"}
     token = ButtonToken.read(first.content.payloads[0], KEY)
     assert token is not None
-    assert first.correlation == f"v1.d.{token.delivery}.1"
+    assert first.correlation == scenario.correlation(token.delivery)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ async def test_what_a_dead_dispatcher_left_open_becomes_unknown_and_its_status_s
         await until(lambda: states(scenario, broadcast) == {"unknown": 2, "sent": 1})
     assert connector.attempts == 1  # nothing was resent blindly
     now = datetime.now(timezone.utc)
-    scenario.statuses(StatusUpdate("wamid.x", "delivered", now, correlation=f"v1.d.{claimed[0].id}.1"))
+    scenario.statuses(StatusUpdate("wamid.x", "delivered", now, correlation=scenario.correlation(claimed[0].id)))
     assert states(scenario, broadcast) == {"unknown": 1, "sent": 1, "delivered": 1}
 
 
@@ -197,7 +197,9 @@ def test_the_rank_never_falls_whatever_the_order_of_statuses(scenario: Scenario,
     delivery = scenario.send_all(broadcast)[number]
     now = datetime.now(timezone.utc)
     for status in order:
-        scenario.statuses(StatusUpdate(f"wamid.out.{delivery}", status, now, correlation=f"v1.d.{delivery}.1"))
+        scenario.statuses(
+            StatusUpdate(f"wamid.out.{delivery}", status, now, correlation=scenario.correlation(delivery))
+        )
     assert states(scenario, broadcast) == {"read": 1}
 
 

@@ -38,6 +38,10 @@ def test_a_token_of_another_installation_is_refused() -> None:
 
 
 def test_a_correlation_reads_back_and_foreign_text_is_none() -> None:
-    assert Correlation.read(str(Correlation("d", 12, 3))) == Correlation("d", 12, 3)
-    for text in (None, "", "v1.x.1.1", "v1.d.1", "v1.d.-1.1", "v1.d.1.1 ", "v1.d.١.1"):
-        assert Correlation.read(text) is None
+    sent = Correlation("d", 12, 3, "0badcafe")
+    assert str(sent) == "v1.d.0badcafe.12.3"
+    assert Correlation.read(str(sent), "0badcafe") == sent
+    assert Correlation.read(str(sent), "0badcaff") is None, "another installation's"
+    ugly = ("v1.x.{}.1.1", "v1.d.{}.1", "v1.d.1.1", "v1.d.{}.-1.1", "v1.d.{}.1.1 ", "v1.d.{}.1.1\n", "v1.d.{}.١.1")
+    for text in (None, "", *(form.format("0badcafe") for form in ugly)):
+        assert Correlation.read(text, "0badcafe") is None

@@ -195,7 +195,7 @@ def test_opposed_status_batches_end_without_a_deadlock(scenario: Scenario) -> No
 
     def post(order: list[int], status: str) -> None:
         for _ in range(10):
-            scenario.statuses(*(StatusUpdate(f"w{i}", status, now, correlation=f"v1.d.{i}.1") for i in order))
+            scenario.statuses(*(StatusUpdate(f"w{i}", status, now, correlation=scenario.correlation(i)) for i in order))
 
     assert together(lambda: post(ids, "delivered"), lambda: post(ids[::-1], "read")) == [None, None]
     assert report(scenario.store, scenario.operator, broadcast).states["read"] == 60
@@ -223,8 +223,8 @@ def test_one_item_the_database_refuses_costs_its_neighbours_nothing(scenario: Sc
 
     messages = [scenario.inbound(good, "oi"), scenario.inbound(bad, "nul \0 byte")]
     statuses = [
-        StatusUpdate("w1", "delivered", now, correlation=f"v1.d.{delivery}.1"),
-        StatusUpdate("w2", "failed", now, correlation=f"v1.d.{delivery}.1", error_message="nul \0 byte"),
+        StatusUpdate("w1", "delivered", now, correlation=scenario.correlation(delivery)),
+        StatusUpdate("w2", "failed", now, correlation=scenario.correlation(delivery), error_message="nul \0 byte"),
     ]
     items = [StoredItem(m, Person.of(m.address, None)) for m in messages]
     assert scenario.store.store_batch("whatsapp", items, statuses, [], [])[0] == 1

@@ -117,7 +117,7 @@ def test_an_opt_out_of_a_person_who_shows_no_phone_suppresses_the_number_we_wrot
     delivery = scenario.send_all(scenario.launch([number]))[number]
     now = datetime.now(timezone.utc)
     scenario.statuses(
-        StatusUpdate(f"wamid.out.{delivery}", "sent", now, correlation=f"v1.d.{delivery}.1", user_id="BR.9")
+        StatusUpdate(f"wamid.out.{delivery}", "sent", now, correlation=scenario.correlation(delivery), user_id="BR.9")
     )
     later = scenario.launch([number])
     scenario.redirect(scenario.reply(None, "parar", user_id="BR.9"))
@@ -132,7 +132,7 @@ def test_the_providers_own_opt_out_event_suppresses_and_its_opt_in_undoes_nothin
     delivery = scenario.send_all(scenario.launch([number]))[number]
     now = datetime.now(timezone.utc)
     scenario.statuses(
-        StatusUpdate(f"wamid.out.{delivery}", "sent", now, correlation=f"v1.d.{delivery}.1", user_id="BR.9")
+        StatusUpdate(f"wamid.out.{delivery}", "sent", now, correlation=scenario.correlation(delivery), user_id="BR.9")
     )
     later = scenario.launch([number])
     for stop in (True, False):
@@ -197,7 +197,9 @@ def test_a_person_without_a_phone_is_known_by_the_provider_id_learnt_from_a_stat
     delivery = scenario.send_all(scenario.launch([number]))[number]
     now = datetime.now(timezone.utc)
     scenario.statuses(
-        StatusUpdate(f"wamid.out.{delivery}", "delivered", now, correlation=f"v1.d.{delivery}.1", user_id="BR.7")
+        StatusUpdate(
+            f"wamid.out.{delivery}", "delivered", now, correlation=scenario.correlation(delivery), user_id="BR.7"
+        )
     )
     found = scenario.reply(None, "oi", user_id="BR.7")
     assert (found.kind, found.proof) == ("interaction", Proof.USER_REF.value)
@@ -261,7 +263,9 @@ def test_who_was_refused_the_message_cannot_be_answering_it(scenario: Scenario) 
     delivery = scenario.send_all(broadcast)[number]
     now = datetime.now(timezone.utc)
     scenario.statuses(
-        StatusUpdate(f"wamid.out.{delivery}", "failed", now, correlation=f"v1.d.{delivery}.1", error_code="131026")
+        StatusUpdate(
+            f"wamid.out.{delivery}", "failed", now, correlation=scenario.correlation(delivery), error_code="131026"
+        )
     )
     assert scenario.reply(number, "bom dia").kind == "bot"
     assert report(scenario.store, scenario.operator, broadcast).replied == 0

@@ -255,13 +255,16 @@ broadcast = Table(
     Column("window", BigInteger, nullable=False),  # reply window, microseconds
     Column("state", String(16), nullable=False),  # scheduled | running | paused | finished | cancelled
     Column("state_reason", Text, nullable=False, default=""),
-    Column("hold", String(16), nullable=False, default=""),  # restore: only reconciling ends the pause
+    # why a pause is more than a pause. restore: only reconciling ends it; wave: whoever resumes lets the rest go
+    Column("hold", String(16), nullable=False, default=""),
     Column("test", Boolean, nullable=False, default=False),
     Column("hours", Text, nullable=False, default=""),  # JSON of domain.hours.SendingHours; empty: at any time
     Column("first_wave", Text, nullable=False, default=""),  # JSON of domain.wave.FirstWave; empty: none
     Column("wave_end", BigInteger),  # last delivery of the first wave, while nothing beyond may go; null: go on
     Column("on_unknown", String(16), nullable=False, default="keep"),  # keep | resend (at least once)
     _time("start_at"),  # scheduled for
+    _time("resumed_at"),  # a person last said "go on": what was claimed before no longer stops it early
+    Column("watch_from", BigInteger, nullable=False, default=0),  # and no delivery up to this one does
     _time("wake_at"),  # nothing can be claimed before: everybody is outside the sending hours, or the day is spent
     Column("wait_reason", String(16), nullable=False, default=""),  # hours | daily
     Column("rows", Integer, nullable=False),
@@ -288,6 +291,7 @@ delivery = Table(
     Column("redirect", Text),
     Column("attempts", Integer, nullable=False, default=0),  # claims ever made: names an attempt at the provider
     Column("tries", Integer, nullable=False, default=0),  # refusals that count, since it was last queued by a person
+    Column("resent", Integer, nullable=False, default=0),  # how often an unknown outcome was sent again by itself
     Column("epoch", BigInteger, nullable=False, default=0),
     Column("provider_id", Text),
     Column("returned_address", Text),

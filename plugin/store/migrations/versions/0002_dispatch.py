@@ -69,11 +69,14 @@ def upgrade() -> None:
         sa.Column("wave_end", sa.BigInteger(), nullable=True),
         _text("on_unknown", 16, "keep"),
         sa.Column("start_at", sa.BigInteger(), nullable=True),
+        sa.Column("resumed_at", sa.BigInteger(), nullable=True),
+        _number("watch_from", kind=sa.BigInteger),
         sa.Column("wake_at", sa.BigInteger(), nullable=True),
         _text("wait_reason", 16),
     ):
         op.add_column("broadcast", column)
     op.add_column("delivery", _number("tries"))
+    op.add_column("delivery", _number("resent"))
     # The dispatcher of before could wait in state `queued`; since now only a deferred row waits.
     op.execute("UPDATE delivery SET state = 'deferred', reason = 'retry' WHERE state = 'queued' AND not_before > 0")
     op.create_index(

@@ -9,7 +9,7 @@ from typing import Any
 from channels.whatsapp.sandbox import people
 
 ANSWER_KINDS = ("tap", "text", "opt_out", "silence")
-FAILURE_KINDS = ("throttle", "error", "reset", "drop")
+FAILURE_KINDS = ("throttle", "error", "cut", "reset", "slow", "drop")
 
 
 class ConfigError(ValueError):
@@ -20,9 +20,10 @@ class ConfigError(ValueError):
 class Failure:
     """One rule of failure; the first that fits a request decides.
 
-    `kind` is ``throttle`` (429 with 130429), ``error`` (500 without JSON), ``reset`` (accepted, then the connection is
-    reset), ``drop`` (accepted, never answered) or a Graph error code. `numbers` limits it to these WhatsApp ids, `rate`
-    to a share of the attempts, `times` to so many hits.
+    `kind` is ``throttle`` (429 with 130429), ``error`` (500 without JSON), ``cut`` (the connection is reset, nothing
+    was accepted), ``reset`` (accepted, then the connection is reset), ``slow`` (accepted, answered a second later),
+    ``drop`` (accepted, never answered) or a Graph error code. `numbers` limits it to these WhatsApp ids, `rate` to a
+    share of the attempts, `times` to so many hits.
     """
 
     kind: str | int
@@ -80,6 +81,26 @@ class Delays:
 
 
 @dataclass(frozen=True)
+class Disorder:
+    """What Meta does not promise about statuses. Shares of the messages whose statuses come in another order, twice, or
+    all of them `late_ms` later; drawn by `seed` and the recipient."""
+
+    shuffled: float = 0.0
+    twice: float = 0.0
+    late: float = 0.0
+    late_ms: float = 3000.0
+    seed: int = 0
+
+    @classmethod
+    def read(cls, raw: Any) -> Disorder:
+        if not isinstance(raw, Mapping) or set(raw) - set(cls.__dataclass_fields__):
+            raise ConfigError("disorder has the keys shuffled, twice, late, late_ms and seed")
+        shares = {key: _share(raw[key], f"disorder.{key}") for key in ("shuffled", "twice", "late") if key in raw}
+        late_ms = _number(raw.get("late_ms", cls.late_ms), "disorder.late_ms")
+        return cls(**shares, late_ms=late_ms, seed=int(raw.get("seed", 0)))
+
+
+@dataclass(frozen=True)
 class Config:
     """`latency_ms` is added before each Graph answer; `read` is the share of phones whose messages get `read`;
     `clock_offset_s` moves the sandbox's clock, to get past the 24-hour window."""
@@ -89,6 +110,7 @@ class Config:
     failures: tuple[Failure, ...] = ()
     answers: Answers | None = None
     delays_ms: Delays = field(default_factory=Delays)
+    disorder: Disorder = field(default_factory=Disorder)
     read: float = 1.0
     clock_offset_s: float = 0.0
 
@@ -106,6 +128,7 @@ class Config:
             "failures": _failures,
             "answers": lambda value: None if value is None else Answers.read(value),
             "delays_ms": _delays,
+            "disorder": Disorder.read,
             "read": lambda value: _share(value, "read"),
             "clock_offset_s": lambda value: _number(value, "clock_offset_s"),
         }

@@ -23,6 +23,8 @@ from channels.whatsapp.sandbox.templates import TEMPLATES
 _WINDOW = 24 * 3600
 _VERSION = re.compile(r"v\d{1,2}\.0")
 _HELD_OPEN = 120.0
+#: Seconds until a ``slow`` answer.
+_SLOW = 1.0
 
 
 class Graph:
@@ -131,9 +133,14 @@ class Graph:
             raise checks.known(130429)
         if failure is not None and isinstance(failure.kind, int):
             raise checks.known(failure.kind)
+        if failure is not None and failure.kind == "cut":
+            _reset(request)
+            return web.Response()  # nobody is there to read it
         provider_id = self._accept(phone, body)
         if failure is not None and failure.kind == "reset":
             _reset(request)
+        elif failure is not None and failure.kind == "slow":
+            await asyncio.sleep(_SLOW)
         elif failure is not None:
             await _hold(request)
         contact = {"input": user_id, "user_id": user_id} if digits is None else _contact(body["to"], phone)

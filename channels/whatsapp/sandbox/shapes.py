@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 from channels.whatsapp.sandbox import people
 from channels.whatsapp.sandbox.chats import Phone
-from channels.whatsapp.sandbox.config import Config
+from channels.whatsapp.sandbox.config import Config, Disorder
 from channels.whatsapp.sandbox.outbox import Item
 
 Entry = dict[str, Any]
@@ -23,14 +24,30 @@ def contact(phone: Phone) -> Entry:
 
 
 def course(config: Config, phone: Phone, entry: Entry, *, failed: bool) -> list[tuple[str, float]]:
-    """The statuses of an accepted message and when they come."""
+    """The statuses of an accepted message and when they come, in that order."""
     delays = config.delays_ms
     steps = [("sent", delays.sent), ("delivered", delays.delivered), ("read", delays.read)]
     if failed:
         steps = [("sent", delays.sent), ("failed", delays.delivered)]
     elif phone.ends_in("0088") or people.share("read", phone.wa_id) >= config.read:
         steps.pop()
-    return [(name, entry["at"] + ms / 1000 * (0.5 + people.share(name, entry["id"]))) for name, ms in steps]
+    times = accumulate((entry["at"] + ms / 1000 * (0.5 + people.share(name, entry["id"])) for name, ms in steps), max)
+    return _disordered(config.disorder, phone, [(name, due) for (name, _), due in zip(steps, times, strict=True)])
+
+
+def _disordered(disorder: Disorder, phone: Phone, planned: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    def drawn(what: str) -> float:
+        return people.share(what, disorder.seed, phone.wa_id)
+
+    if drawn("shuffled") < disorder.shuffled:
+        names = [name for name, _ in planned]
+        turned = 1 + int(drawn("turn") * (len(names) - 1))  # by at least one place: never the right order again
+        planned = [(names[(i + turned) % len(names)], due) for i, (_, due) in enumerate(planned)]
+    if drawn("twice") < disorder.twice:
+        planned = planned + [(name, due + drawn(name)) for name, due in planned]
+    if drawn("late") < disorder.late:
+        planned = [(name, due + disorder.late_ms / 1000) for name, due in planned]
+    return sorted(planned, key=lambda one: one[1])
 
 
 def status(phone: Phone, entry: Entry, name: str, due: float, error: Entry | None) -> Item:

@@ -41,7 +41,9 @@ def running_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbo
 def live(running_sandbox: Sandbox) -> Sandbox:
     """A running sandbox as it starts, with nothing of earlier tests on its way; its chats are shared with them."""
     quick = {"sent": 1, "delivered": 2, "read": 3, "answer": 4}
-    running_sandbox.configure(webhook=None, failures=[], answers=None, latency_ms=0, delays_ms=quick, clock_offset_s=0)
+    running_sandbox.configure(
+        webhook=None, failures=[], answers=None, latency_ms=0, delays_ms=quick, disorder={}, clock_offset_s=0
+    )
     deadline = time.monotonic() + 20
     while not running_sandbox.idle():
         assert time.monotonic() < deadline, "webhooks of an earlier test are still on their way"

@@ -18,10 +18,11 @@ import pytest
 
 from channels.whatsapp.sandbox.__main__ import _options, main
 from plugin.connector import (
+    Ambiguous,
     ConsentChange,
     InboundMessage,
     Outbound,
-    Rejected,
+    Refused,
     StatusUpdate,
     TemplateMessage,
     TextMessage,
@@ -228,7 +229,7 @@ async def test_free_text_needs_an_open_window(live: Sandbox) -> None:
     live.text(number, "oi").raise_for_status()
     await connector.send(Outbound(SENDER, number, TextMessage("dentro da janela")))
     live.configure(clock_offset_s=24 * 3600 + 60)
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(Refused) as caught:
         await connector.send(Outbound(SENDER, number, TextMessage("fora da janela")))
     assert caught.value.code == "131047"
     live.text(number, "oi de novo").raise_for_status()
@@ -252,6 +253,43 @@ async def test_a_person_who_stops_marketing_still_gets_the_bill(live: Sandbox, r
 
 
 # ---------------------------------------------------------------------------------------------- webhooks
+async def test_statuses_come_in_another_order_twice_or_late_when_asked_to(live: Sandbox, receiver: Receiver) -> None:
+    connector, orders = live.connector(), []
+    for name, disorder in (
+        ("shuffled", {"shuffled": 1}),
+        ("twice", {"twice": 1}),
+        ("late", {"late": 1, "late_ms": 300}),
+        ("none", {}),
+    ):
+        live.configure(webhook=receiver.url, disorder={**disorder, "seed": 3})
+        asked = asyncio.get_running_loop().time()
+        await connector.send(bill(fresh(), f"disorder.{name}"))
+        await until(live.idle)
+        if name == "late":
+            assert asyncio.get_running_loop().time() - asked >= 0.3
+        orders.append(receiver.statuses(connector, f"disorder.{name}"))
+    shuffled, twice, late, none = orders
+    right = ["sent", "delivered", "read"]
+    assert shuffled != right
+    assert sorted(shuffled) == sorted(right)
+    assert Counter(twice) == dict.fromkeys(right, 2)
+    assert late == none == right
+    await connector.aclose()
+
+
+async def test_a_cut_request_was_not_accepted_and_a_slow_one_is_answered_late(live: Sandbox) -> None:
+    connector, number = live.connector(), fresh()
+    live.configure(failures=[{"kind": "cut"}])
+    with pytest.raises(Ambiguous):
+        await connector.send(bill(number))
+    assert live.chat(number) == []
+    live.configure(failures=[{"kind": "slow"}])
+    asked = asyncio.get_running_loop().time()
+    assert (await connector.send(bill(number))).provider_id == live.chat(number)[0]["id"]
+    assert asyncio.get_running_loop().time() - asked >= 0.9
+    await connector.aclose()
+
+
 async def test_webhooks_are_repeated_until_they_are_acknowledged_and_keep_their_order(
     live: Sandbox, receiver: Receiver
 ) -> None:
@@ -438,6 +476,8 @@ async def test_the_ledger_can_be_read_from_any_line(live: Sandbox) -> None:
         ({"answers": {"mix": {"shout": 0.1}}}, "shout"),
         ({"answers": 3}, "answers"),
         ({"delays_ms": {"sent": "soon"}}, "soon"),
+        ({"disorder": {"twice": 2}}, "disorder.twice"),
+        ({"disorder": {"lost": 1}}, "shuffled"),
     ],
 )
 def test_an_unusable_configuration_is_refused_in_words_and_changes_nothing(

@@ -8,10 +8,7 @@ Send errors say what the *core* may do next, not what the provider called them::
 
     SendError           code, message, raw kept for the report
     ├── NotSent         no byte reached the provider: the row may be claimed again at once
-    ├── Throttled       refused for pace: the whole sender waits `retry_after` seconds; costs no attempt
-    ├── Transient       refused, trying later may help (counts as an attempt)
-    ├── Rejected        refused for this recipient for good
-    ├── Blocked         refused for every recipient (token, template, account): pause the broadcast
+    ├── Refused         definitely not taken; `refusal`, a row of the channel's error table, says how to react
     └── Ambiguous       bytes left and no definite answer came: the row becomes `unknown`, never resent blindly
 """
 
@@ -79,7 +76,7 @@ class SendResult:
 
 
 class SendError(Exception):
-    """Base of the refusals; `code` is the provider's own code as text."""
+    """Base of what a send may raise; `code` is the provider's own code as text, or one of `plugin.domain.causes`."""
 
     def __init__(self, message: str, code: str = "", raw: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -90,28 +87,6 @@ class SendError(Exception):
 
 class NotSent(SendError):
     """No byte left: connection refused, pool exhausted, name not resolved."""
-
-
-class Throttled(SendError):
-    """The provider asks the whole sender to slow down."""
-
-    def __init__(
-        self, message: str, code: str = "", raw: Mapping[str, Any] | None = None, retry_after: float = 1.0
-    ) -> None:
-        super().__init__(message, code, raw)
-        self.retry_after = retry_after
-
-
-class Transient(SendError):
-    """Definitely refused, but the same request may pass later."""
-
-
-class Rejected(SendError):
-    """This recipient will never get this message."""
-
-
-class Blocked(SendError):
-    """No recipient will get it until a person acts."""
 
 
 class Ambiguous(SendError):

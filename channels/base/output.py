@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import orjson
 from rasa.core.channels.channel import OutputChannel
 
-from plugin.connector import Connector, NotSent, Outbound, SendError, TextMessage, Throttled, Transient
+from plugin.connector import Connector, NotSent, Outbound, Refused, SendError, TextMessage
 from plugin.domain.conversation import Contact
+from plugin.domain.refusal import Reaction
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,8 @@ MAX_TITLE = 20
 MAX_BUTTON_ID = 256
 #: A refused answer is tried again after these pauses (seconds): the person is waiting for it.
 PAUSES = (0.5, 2.0)
+#: A provider may ask for more; the person would not wait for it.
+MAX_PAUSE = 5.0
 
 
 class ConversationStore(Protocol):
@@ -112,16 +115,29 @@ class ConnectorOutput(OutputChannel):
         for pause in (*PAUSES, None):
             try:
                 return (await self._connector.send(message)).provider_id
-            except (NotSent, Transient, Throttled) as error:
-                if pause is not None:
-                    await asyncio.sleep(min(error.retry_after, 5.0) if isinstance(error, Throttled) else pause)
-                    continue
-                failure: SendError = error
             except SendError as error:
+                if pause is not None and _may_pass(error):
+                    await asyncio.sleep(_wait(error, pause))
+                    continue
                 failure = error
             log.error("An answer to contact %s was not sent: %s %s", contact_id, failure.code, failure.message)
             return None
         return None
+
+
+def _may_pass(error: SendError) -> bool:
+    """Whether the same answer may be taken in a moment, and surely was not taken now."""
+    if isinstance(error, Refused):
+        return error.refusal.reaction in (Reaction.RETRY, Reaction.BACK_OFF, Reaction.WAIT)
+    return isinstance(error, NotSent)
+
+
+def _wait(error: SendError, pause: float) -> float:
+    """Seconds until the next try: what the provider asks for, as long as a person can be kept waiting."""
+    asked = error.retry_after if isinstance(error, Refused) else None
+    if asked is None and isinstance(error, Refused) and error.refusal.reaction is Reaction.BACK_OFF:
+        asked = error.refusal.seconds
+    return pause if asked is None else min(asked, MAX_PAUSE)
 
 
 def is_mirror(message: Mapping[str, Any]) -> bool:

@@ -14,19 +14,19 @@ import orjson
 
 from plugin.connector import (
     Ambiguous,
-    Blocked,
     Capabilities,
     ConsentChange,
     InboundEvent,
     InboundMessage,
     Outbound,
-    Rejected,
+    Refused,
     SendError,
     SendResult,
     StatusUpdate,
     TemplateMessage,
     Unreadable,
 )
+from plugin.domain.causes import of_code
 from plugin.domain.refusal import Refusal
 from plugin.domain.template import Template
 from plugin.errors import ConfigurationError, Invalid, SignatureError
@@ -80,12 +80,13 @@ class LoopbackConnector:
     async def send(self, message: Outbound) -> SendResult:
         """See `plugin.connector.Connector.send`."""
         if self._closed or message.sender not in self.senders:
-            raise Blocked("The connector is closed." if self._closed else "Not our number.", "local_sender")
+            why = "The connector is closed." if self._closed else "Not our number."
+            raise Refused(self.refusal("local_sender"), why)
         if not message.address and not message.user_id:
-            raise Rejected("The message has neither a number nor a user id.", "local_address")
+            raise Refused(self.refusal("local_address"), "The message has neither a number nor a user id.")
         content = message.content
         if isinstance(content, TemplateMessage) and self._template(content) is None:
-            raise Blocked(f"There is no approved template {content.name!r}.", "template")
+            raise Refused(self.refusal("template"), f"There is no approved template {content.name!r}.")
         if message.address in self._refused:
             raise self._refused[message.address]()
         failure = self._failures.popleft() if self._failures else None
@@ -102,7 +103,7 @@ class LoopbackConnector:
 
     def refusal(self, code: str) -> Refusal:
         """See `plugin.connector.Connector.refusal`."""
-        return self.refusals.get(code) or Refusal.unknown(code)
+        return self.refusals.get(code) or of_code(code) or Refusal.unknown(code)
 
     async def fetch_templates(self) -> list[Template]:
         """See `plugin.connector.Connector.fetch_templates`."""

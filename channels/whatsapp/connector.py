@@ -14,19 +14,17 @@ import httpx
 import orjson
 
 from channels.base.http import AiohttpTransport
-from channels.whatsapp.errors import not_understood, of_transport, refusal
+from channels.whatsapp.errors import not_understood, of_transport, refused
+from channels.whatsapp.refusals import explain
 from channels.whatsapp.requests import MAX_BUTTONS, send_body
 from channels.whatsapp.webhooks import parse
 from plugin.connector import (
-    Ambiguous,
-    Blocked,
     Capabilities,
     InboundEvent,
     NotSent,
     Outbound,
-    Rejected,
+    Refused,
     SendResult,
-    Transient,
 )
 from plugin.domain.refusal import Refusal
 from plugin.domain.template import Template
@@ -85,11 +83,11 @@ class WhatsAppConnector:
     async def send(self, message: Outbound) -> SendResult:
         """See `plugin.connector.Connector.send`."""
         if message.sender not in self.senders:
-            raise Blocked(f"{message.sender!r} is not a sending number of this account.", "local_sender")
+            raise Refused(explain("local_sender"), f"{message.sender!r} is not a sending number of this account.")
         try:
             content = orjson.dumps(send_body(message))
         except orjson.JSONEncodeError as error:  # half of a surrogate pair
-            raise Rejected("The text holds a character that is not Unicode.", "local_text") from error
+            raise Refused(explain("local_text"), "The text holds a character that is not Unicode.") from error
         path = f"{message.sender}/messages"
         answer = await self._ask("POST", path, content=content, headers={"Content-Type": "application/json"})
         try:
@@ -112,17 +110,14 @@ class WhatsAppConnector:
 
     def refusal(self, code: str) -> Refusal:
         """See `plugin.connector.Connector.refusal`."""
-        return Refusal.unknown(code)
+        return explain(code)
 
     async def fetch_templates(self) -> list[Template]:
         """See `plugin.connector.Connector.fetch_templates`."""
         templates: list[Template] = []
         params = {"fields": _TEMPLATE_FIELDS, "limit": "100"}
         for _page in range(_MAX_TEMPLATE_PAGES):
-            try:
-                answer = await self._ask("GET", f"{self._credentials.waba_id}/message_templates", params=params)
-            except Ambiguous as error:  # asking twice does no harm
-                raise Transient(error.message, error.code, error.raw) from error
+            answer = await self._ask("GET", f"{self._credentials.waba_id}/message_templates", params=params)
             try:
                 page = orjson.loads(answer.content)
                 items, paging = page["data"], page.get("paging") or {}
@@ -130,11 +125,12 @@ class WhatsAppConnector:
                 # `paging.next` is an address with our token in it, on a host of their choice: only the cursor is used.
                 after = paging["cursors"]["after"] if paging.get("next") else None
             except (LookupError, TypeError, ValueError, AttributeError) as error:
-                raise Transient("The list of templates can't be read.", "templates", {"error": repr(error)}) from error
+                raw = {"error": repr(error)}
+                raise Refused(explain("templates"), "The list of templates can't be read.", raw) from error
             if after is None or after == params.get("after"):
                 return templates
             params["after"] = after
-        raise Transient(f"The list of templates has more than {_MAX_TEMPLATE_PAGES} pages.", "templates")
+        raise Refused(explain("templates"), f"The list of templates has more than {_MAX_TEMPLATE_PAGES} pages.")
 
     async def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         """The answer to one request if it is a success.
@@ -150,9 +146,9 @@ class WhatsAppConnector:
             raise of_transport(error) from error
         if answer.is_success:
             return answer
-        refused = refusal(answer, (self._credentials.access_token, *self._credentials.app_secrets))
-        logger.debug("Meta refused a request: %s (%s)", refused.code, type(refused).__name__)
-        raise refused
+        failure = refused(answer, (self._credentials.access_token, *self._credentials.app_secrets))
+        logger.debug("Meta refused a request: %s (%s)", failure.code, type(failure).__name__)
+        raise failure
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> None:
         """Check ``X-Hub-Signature-256``; see `plugin.connector.Connector.verify`."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from plugin.connector import Outbound, Rejected, TemplateMessage, TextMessage
+from channels.whatsapp.refusals import explain
+from plugin.connector import Outbound, Refused, TemplateMessage, TextMessage
 
 #: Meta's limits, in characters.
 MAX_TEXT = 4096
@@ -22,7 +23,7 @@ def send_body(message: Outbound) -> dict[str, Any]:
     """The JSON object for `message`.
 
     Raises:
-        Rejected: Meta would refuse the message whatever its state; `code` starts with ``local_``.
+        Refused: Meta would refuse the message whatever its state; `code` starts with ``local_``.
     """
     content = message.content
     body: dict[str, Any] = {"messaging_product": "whatsapp", "recipient_type": "individual", **_recipient(message)}
@@ -45,11 +46,11 @@ def _recipient(message: Outbound) -> dict[str, str]:
     if message.address:
         number = message.address if message.address.startswith("+") else f"+{message.address}"
         if not _E164.fullmatch(number):
-            raise Rejected("The number is not E.164.", code="local_address")
+            raise Refused(explain("local_address"), "The number is not E.164.")
         return {"to": number}
     if message.user_id:
         return {"recipient": message.user_id}
-    raise Rejected("The message has neither a number nor a user id.", code="local_address")
+    raise Refused(explain("local_address"), "The message has neither a number nor a user id.")
 
 
 def _template(content: TemplateMessage) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def _template(content: TemplateMessage) -> dict[str, Any]:
 
 def _reply_buttons(content: TextMessage) -> dict[str, Any]:
     if len(content.buttons) > MAX_BUTTONS:
-        raise Rejected(f"WhatsApp shows at most {MAX_BUTTONS} reply buttons.", code="local_buttons")
+        raise Refused(explain("local_buttons"), f"WhatsApp shows at most {MAX_BUTTONS} reply buttons.")
     buttons = [
         {"type": "reply", "reply": {"id": identifier, "title": _shortened(title)}}
         for identifier, title in content.buttons
@@ -101,7 +102,7 @@ def _shortened(title: str) -> str:
 
 def _bounded(text: str, limit: int) -> str:
     if not text.strip():
-        raise Rejected("The text is empty.", code="local_text")
+        raise Refused(explain("local_text"), "The text is empty.")
     if len(text) > limit:
-        raise Rejected(f"The text has {len(text)} characters; WhatsApp takes {limit}.", code="local_text")
+        raise Refused(explain("local_text"), f"The text has {len(text)} characters; WhatsApp takes {limit}.")
     return text

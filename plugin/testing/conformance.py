@@ -23,12 +23,13 @@ from plugin.connector import (
     InboundMessage,
     NotSent,
     Outbound,
-    Rejected,
+    Refused,
     SendError,
     StatusUpdate,
     TemplateMessage,
     TextMessage,
 )
+from plugin.domain.refusal import Reaction
 from plugin.errors import Invalid, SignatureError
 
 
@@ -101,11 +102,26 @@ class ConnectorConformance:
         assert {one.provider_id for one in reports} == {result.provider_id}
         assert {one.status for one in reports} <= {"sent", "delivered", "read"}
 
-    async def test_a_refused_recipient_is_rejected_with_the_providers_code(self, subject: Subject) -> None:
-        with pytest.raises(Rejected) as caught:
+    async def test_a_refused_recipient_fails_with_the_providers_code_and_an_explanation(self, subject: Subject) -> None:
+        with pytest.raises(Refused) as caught:
             await subject.connector.send(replace(subject.outbound(), address=subject.refused_address))
         assert caught.value.code
         assert caught.value.message
+        assert caught.value.refusal.reaction is Reaction.FAIL
+        assert subject.connector.refusal(caught.value.code) == caught.value.refusal
+
+    @pytest.mark.parametrize("code", ["", " ", "no such code", "-1", "9" * 400, "٣", "\0", "ReadTimeout", "http_503"])
+    async def test_any_code_is_explained_in_both_languages(self, subject: Subject, code: str) -> None:
+        refusal = subject.connector.refusal(code)
+        assert refusal.code == code
+        for language in ("pt-BR", "en"):
+            explanation, _remedy = refusal.explanation(language)
+            assert explanation
+
+    async def test_an_unknown_code_is_tried_once_more_and_then_fails(self, subject: Subject) -> None:
+        refusal = subject.connector.refusal("no such code")
+        assert (refusal.reaction, refusal.tries) == (Reaction.RETRY, 1)
+        assert "no such code" in refusal.pt
 
     async def test_an_unknown_template_is_refused_within_the_error_family(self, subject: Subject) -> None:
         with pytest.raises(SendError) as caught:

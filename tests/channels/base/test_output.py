@@ -12,15 +12,21 @@ from plugin.connector import (
     Capabilities,
     NotSent,
     Outbound,
-    Rejected,
+    Refused,
     SendError,
     SendResult,
     TextMessage,
-    Throttled,
 )
 from plugin.domain.conversation import Contact
+from plugin.domain.refusal import Reaction, Refusal
 
 pytestmark = pytest.mark.full
+
+MAY_PASS = (Reaction.RETRY, Reaction.BACK_OFF, Reaction.WAIT)
+
+
+def refusal(reaction: Reaction) -> Refusal:
+    return Refusal("1", reaction, "não", "no", seconds=0.0)
 
 
 class Wire:
@@ -144,13 +150,20 @@ async def test_events_that_only_mirror_are_not_sent(output: Any, wire: Wire, peo
     assert (wire.sent, people.said) == ([], [])
 
 
-async def test_a_refusal_that_may_pass_is_tried_again(output: Any, wire: Wire, people: People) -> None:
-    wire.failures = [NotSent("refused"), Throttled("slow down", retry_after=0.0)]
+@pytest.mark.parametrize("reaction", MAY_PASS)
+async def test_a_refusal_that_may_pass_is_tried_again(
+    output: Any, wire: Wire, people: People, reaction: Reaction
+) -> None:
+    wire.failures = [NotSent("refused"), Refused(refusal(reaction), "slow down", retry_after=0.0)]
     await output.send_response("c1", {"text": "Olá"})
     assert people.said == [("Olá", "wamid.1")]
 
 
-@pytest.mark.parametrize("error", [Rejected("no such number", "131026"), Ambiguous("no answer")])
+@pytest.mark.parametrize(
+    "error",
+    [Ambiguous("no answer"), *(Refused(refusal(one), "no") for one in Reaction if one not in MAY_PASS)],
+    ids=str,
+)
 async def test_an_answer_that_can_t_be_delivered_is_recorded_and_does_not_break_the_turn(
     output: Any, wire: Wire, people: People, error: SendError
 ) -> None:

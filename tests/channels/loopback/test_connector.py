@@ -14,32 +14,35 @@ from plugin.connector import (
     InboundEvent,
     InboundMessage,
     Outbound,
-    Rejected,
+    Refused,
     StatusUpdate,
     TemplateMessage,
     TextMessage,
-    Throttled,
     Unreadable,
 )
+from plugin.domain.refusal import Reaction, Refusal
 from plugin.domain.template import Template
 from plugin.errors import ConfigurationError
 from plugin.testing.conformance import ConnectorConformance, Subject
 
 AT = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 MESSAGE = InboundMessage("in.1", "100", "5531999990001", None, "text", "Olá, ção 😊", AT)
+GONE = Refusal("131026", Reaction.FAIL, "não tem WhatsApp", "no WhatsApp")
 STATUS = StatusUpdate("loopback.1", "delivered", AT, correlation="d1.1")
 
 
 @pytest.fixture
 def connector() -> LoopbackConnector:
     template = Template("1", "aviso", "pt_BR", "UTILITY", "APPROVED", "Olá, {{1}}!")
-    return LoopbackConnector("100", "s3cret-value", [template])
+    connector = LoopbackConnector("100", "s3cret-value", [template])
+    connector.refusals[GONE.code] = GONE
+    return connector
 
 
 class TestConformance(ConnectorConformance):
     @pytest.fixture
     def subject(self, connector: LoopbackConnector) -> Subject:
-        connector.refuse("+5531988880000", lambda: Rejected("no", "131026"))
+        connector.refuse("+5531988880000", lambda: Refused(GONE, "no"))
 
         async def statuses(correlations: set[str]) -> list[InboundEvent]:
             found = [(one, result) for one, result in connector.sent if one.correlation in correlations]
@@ -63,9 +66,9 @@ def test_what_was_sent_can_be_looked_at_and_failures_come_in_the_order_given(con
     def send(text: str) -> object:
         return asyncio.run(connector.send(Outbound("100", "+5531999990001", TextMessage(text))))
 
-    connector.fail_next(Throttled("slow", retry_after=3), Ambiguous("lost"))
-    with pytest.raises(Throttled):
-        send("throttled")
+    connector.fail_next(Refused(GONE, "no", retry_after=3), Ambiguous("lost"))
+    with pytest.raises(Refused):
+        send("refused")
     with pytest.raises(Ambiguous):
         send("lost, yet sent")
     send("sent")

@@ -20,16 +20,14 @@ import pytest
 from channels.whatsapp.connector import WhatsAppConnector, from_credentials
 from plugin.connector import (
     Ambiguous,
-    Blocked,
     InboundEvent,
     NotSent,
     Outbound,
-    Rejected,
+    Refused,
     SendError,
     TextMessage,
-    Throttled,
-    Transient,
 )
+from plugin.domain.refusal import Reaction
 from plugin.errors import ConfigurationError, SignatureError
 from plugin.testing.conformance import ConnectorConformance, Subject
 from plugin.testing.sandbox import BILL, CREDENTIALS, SENDER, Receiver, Sandbox, bill, until
@@ -163,10 +161,11 @@ async def test_a_foreign_number_or_half_a_character_never_leaves() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise AssertionError("the request left")
 
-    with pytest.raises(Blocked):
+    with pytest.raises(Refused) as foreign:
         await played(handler).send(Outbound("../200/x", "+5531999990001", TextMessage("oi")))
-    with pytest.raises(Rejected):
+    with pytest.raises(Refused) as broken:
         await played(handler).send(Outbound(SENDER, "+5531999990001", TextMessage("oi \ud83d")))
+    assert (foreign.value.refusal.reaction, broken.value.refusal.reaction) == (Reaction.PAUSE, Reaction.FAIL)
 
 
 async def test_a_closed_connector_sends_nothing() -> None:
@@ -204,17 +203,18 @@ async def test_an_account_without_templates_has_none() -> None:
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        ({"content": b"<html>"}, Transient),
-        ({"json": {"data": [{"id": "1"}]}}, Transient),
-        ({"json": {"data": [7]}}, Transient),
-        ({"status": 502}, Transient),
-        ({"status": 401, "json": {"error": {"code": 190, "message": "x"}}}, Blocked),
-        ({"status": 429, "json": {"error": {"code": 80008, "message": "x"}}}, Throttled),
+        ({"content": b"<html>"}, Refused),
+        ({"json": {"data": [{"id": "1"}]}}, Refused),
+        ({"json": {"data": [7]}}, Refused),
+        ({"status": 502}, Ambiguous),
+        ({"status": 401, "json": {"error": {"code": 190, "message": "x"}}}, Refused),
+        ({"status": 429, "json": {"error": {"code": 80008, "message": "x"}}}, Refused),
     ],
 )
 async def test_a_list_that_cannot_be_had_is_a_send_error(answer: dict[str, Any], kind: type[SendError]) -> None:
-    with pytest.raises(kind):
+    with pytest.raises(kind) as caught:
         await answering(**answer).fetch_templates()
+    assert type(caught.value) is kind
 
 
 async def test_a_list_that_never_ends_is_given_up() -> None:
@@ -223,8 +223,9 @@ async def test_a_list_that_never_ends_is_given_up() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"data": [], "paging": {"cursors": {"after": str(next(numbers))}, "next": "x"}})
 
-    with pytest.raises(Transient):
+    with pytest.raises(Refused) as caught:
         await played(handler).fetch_templates()
+    assert caught.value.code == "templates"
 
 
 # ---------------------------------------------------------------------------------------------- webhooks
@@ -304,25 +305,26 @@ def test_building_a_connector_opens_no_socket_and_needs_no_rasa() -> None:
 
 # ---------------------------------------------------------------------------------------------- over real sockets
 @pytest.mark.parametrize(
-    ("failure", "kind", "accepted"),
+    ("failure", "expected", "accepted"),
     [
-        ("throttle", Throttled, 0),
+        ("throttle", Reaction.BACK_OFF, 0),
         ("error", Ambiguous, 0),
         ("reset", Ambiguous, 1),
-        (131026, Rejected, 0),
-        (190, Blocked, 0),
-        (131016, Transient, 0),
-        (424242, Transient, 0),
+        (131026, Reaction.FAIL, 0),
+        (190, Reaction.PAUSE, 0),
+        (131016, Reaction.RETRY, 0),
+        (424242, Reaction.RETRY, 0),
     ],
 )
 async def test_failures_of_the_wire_and_of_meta(
-    live: Sandbox, failure: str | int, kind: type[SendError], accepted: int
+    live: Sandbox, failure: str | int, expected: Reaction | type[SendError], accepted: int
 ) -> None:
     live.configure(failures=[{"kind": failure, "times": 1}])
     connector, before = live.connector(), live.health()["accepted"]
-    with pytest.raises(kind) as caught:
+    with pytest.raises(SendError) as caught:
         await connector.send(bill("+5531999990001"))
-    assert type(caught.value) is kind
+    error = caught.value
+    assert (error.refusal.reaction if isinstance(error, Refused) else type(error)) == expected
     assert live.health()["accepted"] == before + accepted
     assert (await connector.send(bill("+5531999990001"))).provider_id
     await connector.aclose()
@@ -345,8 +347,9 @@ async def test_an_answer_that_never_comes_is_ambiguous_although_the_message_was_
 async def test_a_wrong_token_or_number_blocks_everything(live: Sandbox) -> None:
     for change in ({"access_token": "other"}, {"phone_number_id": "999"}):
         connector = from_credentials({**CREDENTIALS, "base_url": live.url, **change})
-        with pytest.raises(Blocked):
+        with pytest.raises(Refused) as caught:
             await connector.send(Outbound(connector.senders[0], "+5531999990001", BILL))
+        assert caught.value.refusal.reaction is Reaction.PAUSE
         await connector.aclose()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from channels.whatsapp.requests import one_line, send_body
-from plugin.connector import Outbound, Rejected, TemplateMessage, TextMessage
+from plugin.connector import Outbound, Refused, TemplateMessage, TextMessage
 
 TO = "+5541999990000"
 
@@ -83,7 +83,7 @@ def test_a_person_without_a_phone_is_addressed_by_user_id_and_the_phone_wins_oth
     "address", ["", "+0551199999", "+55 31 99999", "abc", "+5531999990001999999", "+٥٥٣١٩٩٩٩", "+55٣١٩٩٩٩٩"]
 )
 def test_an_address_that_is_not_e164_never_leaves(address: str) -> None:
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(Refused) as caught:
         body(TextMessage("oi"), address=address)
     assert caught.value.code == "local_address"
 
@@ -105,7 +105,7 @@ def test_values_lose_the_white_space_that_meta_refuses() -> None:
     ],
 )
 def test_a_text_that_meta_would_refuse_is_rejected_here(content: TextMessage) -> None:
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(Refused) as caught:
         body(content)
     assert caught.value.code.startswith("local_")
 

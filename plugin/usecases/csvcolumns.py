@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from plugin.domain.address import is_address
+from plugin.domain.address import is_address, is_attempt
 from plugin.domain.template import Template, fold
 from plugin.domain.upload import Limits
 from plugin.errors import UnreadableFile
@@ -94,9 +94,7 @@ def read_layout(file: CsvFile, template: Template, limits: Limits) -> Layout:
         raise failure
     # max() keeps the first of equals: the order of DELIMITERS.
     _, delimiter, line, cells = max(found, key=lambda one: one[0])
-    headers = [_clean(cell) for cell in cells]
-    while headers and not headers[-1]:  # Excel writes ";;;" after a table that was once wider
-        headers.pop()
+    headers = header_names(cells)
     if len(headers) > limits.columns:
         raise _refuse(
             "too_many_columns",
@@ -126,7 +124,7 @@ def _assign(delimiter: str, line: int, headers: list[str], template: Template) -
             )
     named = _by_name(template, keys)
     taken = set(named.values())
-    address = _address(keys, headers, taken, template, line)
+    address = phone_column(keys, headers, taken, line, _example(template))
     redirect = tuple(
         (part, index)
         for part, names in _REDIRECT.items()
@@ -156,7 +154,17 @@ def _parameter_keys(template: Template) -> frozenset[str]:
     return frozenset(k for p in template.parameters for k in _names_of(p, template.named))
 
 
-def _address(keys: list[str], headers: list[str], taken: set[int], template: Template, line: int) -> int:
+def phone_column(keys: list[str], headers: list[str], taken: set[int], line: int, example: str) -> int:
+    """Which column holds the phones, by its header.
+
+    Args:
+        keys: `headers` as `key` makes them.
+        taken: columns that something else asks for by name.
+        example: a header that would do, for the remedy.
+
+    Raises:
+        UnreadableFile: none, or several.
+    """
     # A column that the template asks for by name is the phone only when nothing else is.
     for candidates in (
         [i for i, k in enumerate(keys) if k in _PHONE and i not in taken],
@@ -177,7 +185,7 @@ def _address(keys: list[str], headers: list[str], taken: set[int], template: Tem
     raise _refuse(
         "no_phone_column",
         f"Não há coluna de telefone. Colunas encontradas: {_listed(headers)}.",
-        f"Dê à coluna dos números o nome telefone, na primeira linha: {_example(template)}.",
+        f"Dê à coluna dos números o nome telefone, na primeira linha: {example}.",
         line,
     )
 
@@ -218,6 +226,14 @@ def _only(keys: list[str], names: Iterable[str], headers: list[str], line: int) 
     return found[0] if found else None
 
 
+def header_names(cells: Sequence[str]) -> list[str]:
+    """A header's cells as they are shown."""
+    headers = [_clean(cell) for cell in cells]
+    while headers and not headers[-1]:  # Excel writes ";;;" after a table that was once wider
+        headers.pop()
+    return headers
+
+
 def _clean(cell: str) -> str:
     plain = "".join(" " if unicodedata.category(c) == "Cc" else c for c in cell if unicodedata.category(c) != "Cf")
     return unicodedata.normalize("NFC", " ".join(plain.split()))
@@ -233,3 +249,41 @@ def _example(template: Template) -> str:
 
 def _refuse(code: str, message: str, remedy: str, line: int) -> UnreadableFile:
     return UnreadableFile(message, remedy, line=line, code=code)
+
+
+def swallowed(layout: Layout) -> Callable[[list[str]], bool]:
+    """Whether a record of several lines is really several records behind an unclosed quote.
+
+    Line breaks in a cell are fine. But a record that has the wrong number of columns, or in which a line looks like a
+    contact of its own, with a good phone or a bad one, would cost people their message without a word.
+    """
+    width, phone, delimiter = len(layout.headers), layout.address, layout.delimiter
+
+    def has_eaten(cells: list[str]) -> bool:
+        if len(cells) < width or any(cell.strip() for cell in cells[width:]):
+            return True
+        return any(_eaten(cell, index) for index, cell in enumerate(cells) if "\n" in cell or "\r" in cell)
+
+    def _eaten(cell: str, column: int) -> bool:
+        """Whether `cell` runs from `column` of one record over whole lines to `column` of a later one."""
+        first, *inner = (line.split(delimiter) for line in cell.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
+        # The first line ends a record, the last one begins one.
+        if len(first) == width - column > 1 and phone >= column and _is_phone(first[phone - column]):
+            return True
+        for parts in inner:
+            if phone >= len(parts) or (len(parts) == 1 and width > 1):
+                continue
+            if is_address(parts[phone].strip('" ')):
+                return True
+            whole = len(parts) == (column + 1 if parts is inner[-1] else width)
+            missing = phone < len(parts) - 1 and not parts[phone].strip('" ')
+            if whole and (missing or _is_phone(parts[phone])):
+                return True
+        return False
+
+    return has_eaten
+
+
+def _is_phone(text: str) -> bool:
+    text = text.strip('" ')
+    return is_attempt(text) or is_address(text)

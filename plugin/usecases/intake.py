@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from plugin.domain.access import BROADCAST, Principal, Reach
-from plugin.domain.address import is_address, is_attempt
 from plugin.domain.template import Template
 from plugin.domain.upload import Limits, Upload
 from plugin.errors import NotFound, UnreadableFile
-from plugin.usecases.csvcolumns import Layout, read_layout
+from plugin.usecases.csvcolumns import Layout, read_layout, swallowed
 from plugin.usecases.csvfile import CsvFile, inspect, records
 from plugin.usecases.csvrows import AcceptedRow, OtherRow, RowReader, require_room
 from plugin.usecases.rejected import RejectedStore, rejected_csv
@@ -68,7 +67,7 @@ def take_upload(
         operation_id=operation_id,
         template_id=template_id,
         user_id=principal.user_id,
-        filename=_shown(filename),
+        filename=shown_name(filename),
         sha256=sha256,
     )
     try:
@@ -99,14 +98,14 @@ def take_upload(
     return done
 
 
-def _shown(filename: str) -> str:
+def shown_name(filename: str) -> str:
     """A file name for screens. It is never used as a path."""
     last = filename.replace("\\", "/").rsplit("/", 1)[-1]
     return "".join(c for c in last if c.isprintable())[:255]
 
 
 def _read(store: UploadStore, upload_id: str, file: CsvFile, layout: Layout, reader: RowReader, limits: Limits) -> None:
-    lines = records(file, layout.delimiter, limits, swallowed=_swallowed(layout))
+    lines = records(file, layout.delimiter, limits, swallowed=swallowed(layout))
     total = 0
     # Up to and including the header: read_layout has seen them.
     for line, _ in lines:
@@ -125,41 +124,3 @@ def _read(store: UploadStore, upload_id: str, file: CsvFile, layout: Layout, rea
         raise UnreadableFile(
             "O arquivo tem cabeçalho, mas nenhum contato.", "Acrescente uma linha por contato.", code="no_rows"
         )
-
-
-def _swallowed(layout: Layout) -> Callable[[list[str]], bool]:
-    """Whether a record of several lines is really several records behind an unclosed quote.
-
-    Line breaks in a cell are fine. But a record that has the wrong number of columns, or in which a line looks like a
-    contact of its own, with a good phone or a bad one, would cost people their message without a word.
-    """
-    width, phone, delimiter = len(layout.headers), layout.address, layout.delimiter
-
-    def swallowed(cells: list[str]) -> bool:
-        if len(cells) < width or any(cell.strip() for cell in cells[width:]):
-            return True
-        return any(_eaten(cell, index) for index, cell in enumerate(cells) if "\n" in cell or "\r" in cell)
-
-    def _eaten(cell: str, column: int) -> bool:
-        """Whether `cell` runs from `column` of one record over whole lines to `column` of a later one."""
-        first, *inner = (line.split(delimiter) for line in cell.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
-        # The first line ends a record, the last one begins one.
-        if len(first) == width - column > 1 and phone >= column and _is_phone(first[phone - column]):
-            return True
-        for parts in inner:
-            if phone >= len(parts) or (len(parts) == 1 and width > 1):
-                continue
-            if is_address(parts[phone].strip('" ')):
-                return True
-            whole = len(parts) == (column + 1 if parts is inner[-1] else width)
-            missing = phone < len(parts) - 1 and not parts[phone].strip('" ')
-            if whole and (missing or _is_phone(parts[phone])):
-                return True
-        return False
-
-    return swallowed
-
-
-def _is_phone(text: str) -> bool:
-    text = text.strip('" ')
-    return is_attempt(text) or is_address(text)

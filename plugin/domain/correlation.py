@@ -12,8 +12,8 @@ _FORM = re.compile(r"v1\.([dm])\.([0-9a-f]{8})\.([0-9]{1,18})\.([0-9]{1,6})", re
 class Correlation:
     """Names a row of `delivery` (kind ``d``) or of `message` (kind ``m``) and the attempt that sent it.
 
-    `installation`: 8 hex digits that only this database gives out (`Store.installation`). Several installations may
-    share one account of the provider, and each hears of the others' messages.
+    `installation`: 8 hex digits that only this database gives out, and a new one after it was put back from a backup
+    (`Store.installation`). Several may share one account of the provider, and each hears of the others' messages.
     """
 
     kind: str
@@ -25,9 +25,9 @@ class Correlation:
         return f"v1.{self.kind}.{self.installation}.{self.row}.{self.attempt}"
 
     @classmethod
-    def read(cls, text: str | None, installation: str) -> Correlation | None:
-        """None: not ours. Another tool wrote it, another installation did, or nobody."""
+    def read(cls, text: str | None, *ours: str) -> Correlation | None:
+        """What was sent under one of `ours`, this database's installations. None: by another tool or database."""
         match = _FORM.fullmatch(text or "")
-        if match is None or match.group(2) != installation:
+        if match is None or match.group(2) not in ours:
             return None
-        return cls(match.group(1), int(match.group(3)), int(match.group(4)), installation)
+        return cls(match.group(1), int(match.group(3)), int(match.group(4)), match.group(2))

@@ -198,6 +198,7 @@ def test_on_a_national_holiday_brazilians_wait_and_others_do_not() -> None:
     independence = at("2026-09-07T15:00")
     assert OFFICE.opens(SAO_PAULO, independence) == at("2026-09-08T11:00")
     assert OFFICE.opens(None, independence) == at("2026-09-08T11:00")
+    assert OFFICE.opens("maria", independence) == at("2026-09-08T11:00")
     assert OFFICE.opens(LISBON, independence) == independence
     assert OFFICE.opens(SATELLITE, independence) == independence
     assert OFFICE.opens_anywhere(independence) == at("2026-09-08T11:00")

@@ -42,3 +42,4 @@ class SkipReason(str, Enum):
     DUPLICATE = "duplicate"
     OPTED_OUT = "opted_out"
     BLANK = "blank"
+    CANCELLED = "cancelled"  # the broadcast was, before this line's turn

@@ -1,24 +1,43 @@
-"""Stop a running broadcast and let it go on. A pause holds from its commit: nothing is claimed after it."""
+"""Stop a broadcast, let it go on, put it off, end it. A pause or an end holds from its commit: nothing is claimed
+after it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sqlalchemy.engine import Connection
 
 from plugin.domain.access import BROADCAST, Principal
+from plugin.domain.schedule import check_start
 from plugin.errors import Conflict, NotFound
+
+_REFRESH = "Atualize a página e veja a situação."
+
+
+@dataclass(frozen=True)
+class Locked:
+    """What decides which verbs a broadcast allows, as of now. `hold`: see the column."""
+
+    state: str
+    hold: str
+    start_at: int | None
+    channel: str
 
 
 class ControlStore(Protocol):
-    """What control asks of the store; see `plugin.store.deliveries`."""
+    """What control asks of the store; see `plugin.store.control`."""
 
+    def now(self) -> int: ...
     def write(self) -> AbstractContextManager[Connection]: ...
     def broadcast_facts(self, broadcast_id: str) -> Mapping[str, Any] | None: ...
-    def pause_broadcast(self, broadcast_id: str, reason: str) -> bool: ...
-    def resume_broadcast(self, broadcast_id: str) -> bool: ...
+    def lock_broadcast(self, connection: Connection, broadcast_id: str) -> Locked | None: ...
+    def change_broadcast(self, connection: Connection, broadcast_id: str, **values: Any) -> None: ...
+    def claimed_up_to(self, connection: Connection, broadcast_id: str) -> int: ...
+    def skip_rest(self, connection: Connection, broadcast_id: str) -> int: ...
     def audit(self, connection: Connection, user_id: str | None, action: str, target: str, **detail: Any) -> None: ...
 
 
@@ -27,34 +46,109 @@ def pause(store: ControlStore, principal: Principal, broadcast_id: str) -> None:
 
     Raises:
         NotFound, Forbidden: not this person's.
-        Conflict: it is not running.
+        Conflict: it neither runs nor is scheduled.
     """
-    _require(store, principal, broadcast_id)
-    if not store.pause_broadcast(broadcast_id, f"Pausado por {principal.name}."):
-        raise Conflict("Este disparo não está em andamento.", "Atualize a página e veja a situação.")
-    _audit(store, principal, "broadcast.pause", broadcast_id)
+    with opened(store, principal, broadcast_id) as (connection, found):
+        if found.state not in ("running", "scheduled"):
+            raise Conflict("Este disparo não está em andamento.", _REFRESH)
+        store.change_broadcast(
+            connection, broadcast_id,
+            state="paused", state_reason=f"Pausado por {principal.name}.", state_code="", hold="",
+        )  # fmt: skip
+        store.audit(connection, principal.user_id, "broadcast.pause", broadcast_id, state=found.state)
 
 
 def resume(store: ControlStore, principal: Principal, broadcast_id: str) -> None:
-    """Go on with a paused broadcast, whether a person or a provider's refusal paused it.
+    """Go on with a paused broadcast, whoever or whatever paused it; one that is not due yet is scheduled again.
+
+    The person has seen what stopped it: a first wave that was stopped is over, the rest follows; and what was sent
+    before no longer stops it early.
 
     Raises:
         NotFound, Forbidden: not this person's.
-        Conflict: it is not paused.
+        Conflict: it is not paused, or only reconciling may end its pause.
     """
-    _require(store, principal, broadcast_id)
-    if not store.resume_broadcast(broadcast_id):
-        raise Conflict("Este disparo não está pausado.", "Atualize a página e veja a situação.")
-    _audit(store, principal, "broadcast.resume", broadcast_id)
+    with opened(store, principal, broadcast_id) as (connection, found):
+        if found.state != "paused":
+            raise Conflict("Este disparo não está pausado.", _REFRESH)
+        refuse_unreconciled(found)
+        now = store.now()
+        values: dict[str, Any] = {"wave_end": None} if found.hold == "wave" else {}
+        store.change_broadcast(
+            connection, broadcast_id,
+            state="scheduled" if found.start_at and found.start_at > now else "running",
+            state_reason="", state_code="", hold="", wake_at=None, wait_reason="",
+            resumed_at=now, watch_from=store.claimed_up_to(connection, broadcast_id), **values,
+        )  # fmt: skip
+        store.audit(connection, principal.user_id, "broadcast.resume", broadcast_id, hold=found.hold)
 
 
-def _require(store: ControlStore, principal: Principal, broadcast_id: str) -> None:
+def cancel(store: ControlStore, principal: Principal, broadcast_id: str) -> int:
+    """End a broadcast for good: whatever is not under way is skipped. Returns how many rows.
+
+    What is under way ends by itself, and its answers still count.
+
+    Raises:
+        NotFound, Forbidden: not this person's.
+        Conflict: it is over already.
+    """
+    with opened(store, principal, broadcast_id) as (connection, found):
+        if found.state not in ("scheduled", "running", "paused"):
+            raise Conflict("Este disparo já terminou; não há o que cancelar.", _REFRESH)
+        store.change_broadcast(
+            connection, broadcast_id,
+            state="cancelled", state_reason=f"Cancelado por {principal.name}.", state_code="", hold="",
+            finished_at=store.now(), wake_at=None, wait_reason="",
+        )  # fmt: skip
+        skipped = store.skip_rest(connection, broadcast_id)
+        store.audit(connection, principal.user_id, "broadcast.cancel", broadcast_id, skipped=skipped)
+    return skipped
+
+
+def reschedule(store: ControlStore, principal: Principal, broadcast_id: str, start_at: int | None) -> None:
+    """Put a scheduled broadcast to another time (microseconds UTC); None: begin now.
+
+    Raises:
+        NotFound, Forbidden: not this person's.
+        Invalid: that time is past or too far ahead.
+        Conflict: it is not scheduled (any more).
+    """
+    with opened(store, principal, broadcast_id) as (connection, found):
+        now = store.now()
+        check_start(start_at, now)
+        if found.state != "scheduled":
+            raise Conflict("Este disparo não está agendado.", _REFRESH)
+        store.change_broadcast(
+            connection, broadcast_id,
+            start_at=now if start_at is None else start_at, state="running" if start_at is None else "scheduled",
+        )  # fmt: skip
+        store.audit(
+            connection, principal.user_id, "broadcast.reschedule", broadcast_id, before=found.start_at, after=start_at
+        )
+
+
+@contextmanager
+def opened(store: ControlStore, principal: Principal, broadcast_id: str) -> Iterator[tuple[Connection, Locked]]:
+    """One transaction that holds a broadcast of this person's.
+
+    Raises:
+        NotFound, Forbidden: not this person's.
+    """
     facts = store.broadcast_facts(broadcast_id)
     if facts is None:
         raise NotFound("Este disparo não existe.")
     principal.require(BROADCAST, facts["operation_id"])
-
-
-def _audit(store: ControlStore, principal: Principal, action: str, broadcast_id: str) -> None:
     with store.write() as connection:
-        store.audit(connection, principal.user_id, action, broadcast_id)
+        found = store.lock_broadcast(connection, broadcast_id)
+        if found is None:
+            raise NotFound("Este disparo não existe.")
+        yield connection, found
+
+
+def refuse_unreconciled(found: Locked) -> None:
+    """Raise Conflict while only reconciling may go on with the broadcast."""
+    if found.hold == "restore":
+        raise Conflict(
+            "O banco de dados voltou de uma cópia de segurança: não se sabe o que este disparo já enviou depois dela.",
+            "Reconcilie o disparo antes.",
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import orjson
@@ -20,18 +20,40 @@ from plugin.domain.broadcast import (
     rule_to_json,
 )
 from plugin.domain.consent import is_opt_out
+from plugin.domain.hours import SendingHours
 from plugin.domain.redirect import FreeText, Redirect, RedirectKind
+from plugin.domain.schedule import check_start
 from plugin.domain.template import DEFAULT_TALK_BUTTON, ButtonKind, Template
 from plugin.domain.upload import Upload
+from plugin.domain.wave import FirstWave
 from plugin.errors import Conflict, Invalid, NotFound
 
 #: Longest text of a session message (Meta, "text object").
 MAX_NOTIFY_TEXT = 1024
 
 
+#: What becomes of a row whose outcome nobody knows: a person decides, or it is sent again once (at least once).
+ON_UNKNOWN = ("keep", "resend")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A test send: the message of one accepted row of the file (None: the first) to these people instead.
+
+    `people`: (E.164 number, canonical form) of each.
+    """
+
+    people: tuple[tuple[str, str], ...]
+    row: int | None = None
+
+
 @dataclass(frozen=True)
 class LaunchRequest:
-    """What the operator chose. `buttons` maps a quick reply's index to a rule of its own."""
+    """What the operator chose. `buttons` maps a quick reply's index to a rule of its own.
+
+    `start_at`: not before (microseconds UTC); None: now. `hours`: when a recipient may be written to; None: at any
+    time. `on_unknown`: one of `ON_UNKNOWN`.
+    """
 
     operation_id: str
     upload_id: str
@@ -42,10 +64,15 @@ class LaunchRequest:
     notify_team: bool = False
     window_hours: int = DEFAULT_WINDOW_HOURS
     buttons: Mapping[int, ButtonRule] = field(default_factory=dict)
+    start_at: int | None = None
+    hours: SendingHours | None = None
+    first_wave: FirstWave | None = None
+    on_unknown: str = "keep"
+    trial: Trial | None = None
 
     def fingerprint(self) -> str:
         """Hash of the whole request: the same key with another body is a mistake, not a repetition."""
-        content = {
+        content: dict[str, Any] = {
             "operation": self.operation_id,
             "upload": self.upload_id,
             "template": self.template_id,
@@ -55,6 +82,14 @@ class LaunchRequest:
             "window": self.window_hours,
             "buttons": {str(i): rule_to_json(rule) for i, rule in self.buttons.items()},
         }
+        later = {  # what an earlier version did not know is part of it only when it is used
+            "start_at": self.start_at,
+            "hours": self.hours and self.hours.to_json(),
+            "first_wave": self.first_wave and self.first_wave.to_json(),
+            "on_unknown": self.on_unknown if self.on_unknown != "keep" else None,
+            "trial": self.trial and [self.trial.row, self.trial.people],
+        }
+        content.update((name, value) for name, value in later.items() if value is not None)
         return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -69,12 +104,14 @@ class Launched:
 class LaunchStore(Protocol):
     """What launching asks of the store; see `plugin.store.broadcasts`."""
 
+    def now(self) -> int: ...
     def write(self) -> AbstractContextManager[Connection]: ...
     def replayed(self, connection: Connection, user_id: str, key: str, body_hash: str) -> str | None: ...
     def upload(self, upload_id: str) -> Upload | None: ...
     def template(self, template_id: str) -> Template | None: ...
     def template_channel(self, template_id: str) -> str: ...
     def rows_ask_for_human(self, upload_id: str) -> bool: ...
+    def accepted_row(self, upload_id: str, row: int | None) -> int | None: ...
     def operation_facts(self, operation_id: str) -> OperationFacts | None: ...
     def create_broadcast(
         self, connection: Connection, request: LaunchRequest, *, channel: str, sender: str, upload: Upload,
@@ -102,7 +139,7 @@ def launch(
     idempotency_key: str,
     talk_button: str = DEFAULT_TALK_BUTTON,
 ) -> Launched:
-    """Store the broadcast and one delivery per uploaded line; the dispatcher begins at once.
+    """Store the broadcast and one delivery per uploaded line; the dispatcher begins at once, or when it is due.
 
     The same key with the same request gives the first broadcast again; with another request it is refused.
 
@@ -113,7 +150,7 @@ def launch(
 
     Raises:
         NotFound, Forbidden: not this person's operation.
-        Invalid: key, queue, agent, window or text is wrong.
+        Invalid: key, queue, agent, window, text, time, first wave or test is wrong.
         Conflict: the upload is not ready or belongs elsewhere, the template is not approved, the key was used.
     """
     principal.require(BROADCAST, request.operation_id)
@@ -131,8 +168,9 @@ def launch(
     facts = store.operation_facts(request.operation_id)
     if facts is None:
         raise NotFound("Esta operação não existe.")
-    _check(request, facts)
+    _check(request, facts, store.now())
     upload, channel, template = _material(store, request)
+    request = _check_options(store, request, upload, template)
     buttons = dict(request.buttons)
     for button in template.quick_replies:
         if is_opt_out(button.text):
@@ -158,7 +196,8 @@ def launch(
         store.audit(
             connection, principal.user_id, "broadcast.launch", broadcast_id,
             operation=request.operation_id, template=template.name, accepted=upload.accepted,
-            redirect=redirect_to_json(request.redirect),
+            redirect=redirect_to_json(request.redirect), start_at=request.start_at, on_unknown=request.on_unknown,
+            test=request.trial is not None,
         )  # fmt: skip
     return Launched(broadcast_id, replayed=False)
 
@@ -188,7 +227,37 @@ def _material(store: LaunchStore, request: LaunchRequest) -> tuple[Upload, str, 
     return upload, store.template_channel(request.template_id), template
 
 
-def _check(request: LaunchRequest, facts: OperationFacts) -> None:
+def _check_options(store: LaunchStore, request: LaunchRequest, upload: Upload, template: Template) -> LaunchRequest:
+    """Refuse what doesn't go with this file or message; the request with the row of a test send filled in."""
+    if request.on_unknown == "resend" and template.category.upper() != "UTILITY":
+        raise Invalid(
+            "Só mensagens de utilidade podem ser reenviadas sozinhas quando o resultado fica desconhecido: "
+            f"quem já recebeu receberia de novo, e esta é da categoria {template.category}.",
+            'Escolha "keep": o envio fica como desconhecido e uma pessoa decide.',
+            field="on_unknown",
+        )
+    if request.first_wave is not None and request.first_wave.size >= upload.accepted:
+        raise Invalid(
+            f"A primeira onda ({request.first_wave.size}) não é menor que o arquivo ({upload.accepted} contatos).",
+            "Diminua a onda, ou envie sem ela.",
+            field="first_wave.size",
+        )
+    if request.trial is None:
+        return request
+    row = store.accepted_row(upload.id, request.trial.row)
+    if row is None:
+        raise Invalid(
+            f"A linha {request.trial.row} não existe no arquivo ou não pode ser enviada.",
+            "Escolha uma linha aceita.",
+            field="row",
+        )
+    return replace(request, trial=replace(request.trial, row=row))
+
+
+def _check(request: LaunchRequest, facts: OperationFacts, now: int) -> None:
+    check_start(request.start_at, now)
+    if request.on_unknown not in ON_UNKNOWN:
+        raise Invalid("on_unknown é keep ou resend.", "Escolha um dos dois.", field="on_unknown")
     _check_target(request.redirect, facts, "redirect")
     if not 1 <= request.window_hours <= MAX_WINDOW_HOURS:
         raise Invalid(f"A janela de resposta vai de 1 a {MAX_WINDOW_HOURS} horas.", field="window_hours")

@@ -1,0 +1,46 @@
+"""When a broadcast stops by itself: its rows fail in a way that speaks of the message or the file, not of people."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+#: So many first rows that all fail with one code stop a broadcast.
+FIRST_ALIKE = 10
+#: So many first rows that all fail with a suspect code do.
+FIRST_SUSPECT = 3
+#: The last rows that are looked at, and how many of them may fail with a suspect code (one in five).
+LAST = 50
+LAST_SUSPECT = 10
+
+
+def stop_reason(first: Sequence[str | None], last: Sequence[str | None], suspects: Collection[str]) -> str | None:
+    """Why (pt-BR) to pause a broadcast, None to go on.
+
+    Args:
+        first: outcomes of the first rows in file order: the code of a failure ("" if it has none), None of a success.
+        last: outcomes of the last rows; more than `LAST` are not looked at. Fewer count too: more than
+            `LAST_SUSPECT` of them are more than one in five of `LAST`, however the others end.
+        suspects: codes that smell of a mistake in template or file.
+    """
+    head = first[:FIRST_SUSPECT]
+    if len(head) == FIRST_SUSPECT and all(code is not None and code in suspects for code in head):
+        return _reason(f"as {FIRST_SUSPECT} primeiras mensagens foram recusadas ({_codes(head)})")
+    head = first[:FIRST_ALIKE]
+    if len(head) == FIRST_ALIKE and head[0] is not None and len(set(head)) == 1:
+        return _reason(f"as {FIRST_ALIKE} primeiras mensagens falharam todas do mesmo modo ({_codes(head)})")
+    tail = [code for code in last[-LAST:] if code is not None and code in suspects]
+    if len(tail) > LAST_SUSPECT:
+        return _reason(f"{len(tail)} das últimas {min(len(last), LAST)} mensagens foram recusadas ({_codes(tail)})")
+    return None
+
+
+def _codes(found: Sequence[str | None]) -> str:
+    named = sorted({code for code in found if code})
+    return f"código {', '.join(named)}" if named else "sem código"
+
+
+def _reason(what: str) -> str:
+    return (
+        f"O disparo parou sozinho: {what}. Confira a mensagem e o arquivo; depois retome, ou cancele. "
+        "As que falharam podem ser reenviadas."
+    )

@@ -14,10 +14,12 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from plugin.connector import Connector
+from plugin.domain.refusal import Refusal
 from plugin.errors import ConfigurationError
 from plugin.settings import Settings, load, read_yaml
 from plugin.store import Store
 from plugin.store.database import shown
+from plugin.usecases.explain import of_own
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Services:
                 f"No channel named {channel!r} is configured (there is: {known}).",
                 f"Add its connector to {self.settings.credentials}.",
             ) from None
+
+    def explain(self, channel: str, code: str) -> Refusal:
+        """What an error code of a channel means; of one that is not configured only our own codes are known."""
+        connector = self.connectors.get(channel)
+        return connector.refusal(code) if connector else of_own(channel, code)
 
     def close(self) -> None:
         """Close the database. Connectors are closed by the event loop that used them (`Connector.aclose`)."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from plugin.domain.access import BROADCAST, REPORT, Principal
 from plugin.domain.delivery import DeliveryState
 from plugin.errors import Invalid, NotFound
+from plugin.usecases.explain import LANGUAGES, Explain, ExplainLine, lines, of_own
 
 _STATES = ("queued", "deferred", "sending", "sent", "delivered", "read", "failed", "unknown")
 _OUTCOMES = ("human", "bot", "notification", "opt_out")
@@ -111,8 +112,15 @@ class ReportStore(Protocol):
     def delivery_rows(self, broadcast_id: str, state: str | None, after: int, limit: int) -> list[dict[str, Any]]: ...
 
 
-def report(store: ReportStore, principal: Principal, broadcast_id: str) -> Report:
-    """The report as of now.
+def report(
+    store: ReportStore,
+    principal: Principal,
+    broadcast_id: str,
+    *,
+    explain: Explain = of_own,
+    language: str = LANGUAGES[0],
+) -> Report:
+    """The report as of now. Each of its failures is explained by `explain` in `language`.
 
     Raises:
         NotFound: missing, or of an operation this person has nothing to do with.
@@ -129,6 +137,7 @@ def report(store: ReportStore, principal: Principal, broadcast_id: str) -> Repor
         else:
             states[state] = states.get(state, 0) + count
     replied, outcomes, unattributed = store.reply_counts(broadcast_id)
+    explained = lines(explain, facts["channel"], language)
     return Report(
         id=broadcast_id,
         operation_id=facts["operation_id"],
@@ -153,7 +162,7 @@ def report(store: ReportStore, principal: Principal, broadcast_id: str) -> Repor
         replied=replied,
         redirected={name: outcomes.get(name, 0) for name in _OUTCOMES},
         unattributed=unattributed,
-        failures=store.failure_counts(broadcast_id),
+        failures=[_explained(failure, explained) for failure in store.failure_counts(broadcast_id)],
     )
 
 
@@ -185,20 +194,32 @@ def report_rows(
     state: str | None = None,
     after: int = 0,
     limit: int = 100,
+    explain: Explain = of_own,
+    language: str = LANGUAGES[0],
 ) -> list[dict[str, Any]]:
-    """Lines of the broadcast in file order: row, line, address, state, reason, error, times, reply, outcome, proof.
+    """Lines of the broadcast in file order: row, line, address, state, reason, error, times, reply, outcome, proof,
+    and in `language` the `explanation` of what happened and the `remedy` (either may be empty).
 
     Raises:
         NotFound: as `report`.
         Invalid: no such state.
     """
-    _facts(store, principal, broadcast_id)
+    facts = _facts(store, principal, broadcast_id)
     if state is not None and state not in {s.value for s in DeliveryState}:
         raise Invalid(f"There is no delivery state {state!r}.", field="state")
-    return store.delivery_rows(broadcast_id, state, max(after, 0), max(1, min(limit, 1000)))
+    explained = lines(explain, facts["channel"], language)
+    found = store.delivery_rows(broadcast_id, state, max(after, 0), max(1, min(limit, 1000)))
+    return [_explained(row, explained) for row in found]
 
 
-def report_csv(store: ReportStore, principal: Principal, broadcast_id: str) -> Iterator[bytes]:
+def report_csv(
+    store: ReportStore,
+    principal: Principal,
+    broadcast_id: str,
+    *,
+    explain: Explain = of_own,
+    language: str = LANGUAGES[0],
+) -> Iterator[bytes]:
     """The whole report as CSV for a spreadsheet (UTF-8 with BOM, semicolons), in pieces; memory stays flat.
 
     Phones are written without ``+`` and cells that a spreadsheet would run as a formula get a leading apostrophe.
@@ -206,19 +227,20 @@ def report_csv(store: ReportStore, principal: Principal, broadcast_id: str) -> I
     Raises:
         NotFound: as `report`, before the first piece.
     """
-    _facts(store, principal, broadcast_id)
-    return _csv_pieces(store, broadcast_id)
+    facts = _facts(store, principal, broadcast_id)
+    return _csv_pieces(store, broadcast_id, lines(explain, facts["channel"], language))
 
 
 _COLUMNS = (
     ("linha", "line"), ("telefone", "address"), ("situacao", "state"), ("motivo", "reason"), ("codigo", "error_code"),
-    ("erro", "error"), ("tentativas", "attempts"), ("enviado_em", "sent_at"), ("entregue_em", "delivered_at"),
-    ("lido_em", "read_at"), ("falhou_em", "failed_at"), ("respondeu_em", "replied_at"), ("resposta", "reply"),
-    ("destino", "outcome"), ("prova", "proof"),
+    ("erro", "error"), ("explicacao", "explanation"), ("o_que_fazer", "remedy"), ("tentativas", "attempts"),
+    ("nao_antes_de", "not_before"), ("enviado_em", "sent_at"), ("entregue_em", "delivered_at"), ("lido_em", "read_at"),
+    ("falhou_em", "failed_at"), ("respondeu_em", "replied_at"), ("resposta", "reply"), ("destino", "outcome"),
+    ("prova", "proof"),
 )  # fmt: skip
 
 
-def _csv_pieces(store: ReportStore, broadcast_id: str) -> Iterator[bytes]:
+def _csv_pieces(store: ReportStore, broadcast_id: str, explained: ExplainLine) -> Iterator[bytes]:
     yield b"\xef\xbb\xbf"
     rows: list[dict[str, Any]] = []
     yield _csv([[name for name, _ in _COLUMNS]])
@@ -227,8 +249,15 @@ def _csv_pieces(store: ReportStore, broadcast_id: str) -> Iterator[bytes]:
         rows = store.delivery_rows(broadcast_id, None, after, 1000)
         if not rows:
             return
-        yield _csv([[_cell(row[key]) for _, key in _COLUMNS] for row in rows])
+        yield _csv([[_cell(row[key]) for _, key in _COLUMNS] for row in (_explained(r, explained) for r in rows)])
         after = rows[-1]["row"]
+
+
+def _explained(row: dict[str, Any], explained: ExplainLine) -> dict[str, Any]:
+    """`row` with its explanation, for a line as for a group of failures."""
+    state, code = row.get("state", DeliveryState.FAILED.value), row.get("error_code") or row.get("code")
+    row["explanation"], row["remedy"] = explained(state, row.get("reason"), code)
+    return row
 
 
 def _csv(rows: list[list[str]]) -> bytes:

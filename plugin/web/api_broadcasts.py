@@ -14,6 +14,7 @@ from plugin.domain.redirect import FreeText, Redirect, RedirectKind
 from plugin.domain.upload import Limits, RowState, Upload
 from plugin.errors import Conflict, Invalid
 from plugin.usecases import control, intake, launch, report, review
+from plugin.usecases.explain import LANGUAGES
 from plugin.web.answers import json_answer, plain, stream_csv
 from plugin.web.body import receive_file, settled
 from plugin.web.endpoint import Call, Endpoint, Query, limit
@@ -23,6 +24,7 @@ READERS = (BROADCAST, REPORT)
 ROW_STATES = tuple(s.value for s in RowState)
 AFTER_ROW = Query("after", "Only lines after this row number", "integer")
 _ROWS, _PAGE = limit(500), limit(200)
+_LANGUAGE = Query("language", "Of the explanations", values=LANGUAGES)
 _MISSING = {404: ("Missing, or in an operation that is not yours.", None)}
 
 #: Uploads in progress by person: each costs disk, a thread and a long transaction.
@@ -138,7 +140,14 @@ async def listing(call: Call) -> HTTPResponse:
 
 
 async def show(call: Call, broadcast_id: str) -> HTTPResponse:
-    found = await call.run(report.report, call.services.store, call.session.principal, broadcast_id)
+    found = await call.run(
+        report.report,
+        call.services.store,
+        call.session.principal,
+        broadcast_id,
+        explain=call.services.explain,
+        language=call.choice("language", LANGUAGES) or LANGUAGES[0],
+    )
     return json_answer(found.to_dict())
 
 
@@ -152,12 +161,21 @@ async def rows(call: Call, broadcast_id: str) -> HTTPResponse:
         state=call.choice("state", tuple(s.value for s in DeliveryState)),
         after=call.number(AFTER_ROW, 0),
         limit=wanted,
+        explain=call.services.explain,
+        language=call.choice("language", LANGUAGES) or LANGUAGES[0],
     )
     return json_answer({"items": items, "next": items[-1]["row"] if len(items) == wanted else None})
 
 
 async def export(call: Call, broadcast_id: str) -> None:
-    pieces = await call.run(report.report_csv, call.services.store, call.session.principal, broadcast_id)
+    pieces = await call.run(
+        report.report_csv,
+        call.services.store,
+        call.session.principal,
+        broadcast_id,
+        explain=call.services.explain,
+        language=call.choice("language", LANGUAGES) or LANGUAGES[0],
+    )
     await stream_csv(call, pieces, f"relatorio-{broadcast_id[:12]}.csv")
 
 
@@ -261,6 +279,7 @@ ENDPOINTS = (
         show,
         READERS,
         "The report: counts that add up to the file's lines.",
+        query=(_LANGUAGE,),
         answers={200: ("The report.", "Report"), **_MISSING},
     ),
     Endpoint(
@@ -273,6 +292,7 @@ ENDPOINTS = (
             Query("state", "Only lines in this state", values=tuple(s.value for s in DeliveryState)),
             AFTER_ROW,
             _ROWS,
+            _LANGUAGE,
         ),
         answers={200: ("The lines.", "DeliveryRows"), **_MISSING},
     ),
@@ -282,6 +302,7 @@ ENDPOINTS = (
         export,
         READERS,
         "The report line by line as a file that is safe to open in a spreadsheet.",
+        query=(_LANGUAGE,),
         answers={200: ("The file.", "text/csv"), **_MISSING},
     ),
     Endpoint(

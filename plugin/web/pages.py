@@ -92,7 +92,7 @@ async def new_broadcast(call: Call) -> HTTPResponse:
 async def show_broadcast(call: Call, broadcast_id: str) -> HTTPResponse:
     store, principal = call.services.store, call.session.principal
     state = call.choice("state", tuple(s.value for s in DeliveryState))
-    found = await call.run(report.report, store, principal, broadcast_id)
+    found = await call.run(report.report, store, principal, broadcast_id, explain=call.services.explain)
     rows = await call.run(
         report.report_rows,
         store,
@@ -101,6 +101,7 @@ async def show_broadcast(call: Call, broadcast_id: str) -> HTTPResponse:
         state=state,
         after=call.number(AFTER_ROW, 0),
         limit=_ROWS,
+        explain=call.services.explain,
     )
     settled = found.state != "running" and not found.states.get("sent") and not found.states.get("unknown")
     return page(

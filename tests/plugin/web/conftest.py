@@ -15,8 +15,10 @@ import httpx
 import pytest
 from sanic import Sanic
 
+from channels.whatsapp.refusals import explain
 from plugin.bootstrap import Services
 from plugin.connector import Capabilities
+from plugin.domain.refusal import Refusal
 from plugin.domain.template import Template
 from plugin.settings import Settings
 from plugin.store import Store
@@ -31,11 +33,14 @@ _names = itertools.count(1)
 
 
 class Catalogue:
-    """A channel that only knows templates: what the desk asks of a connector."""
+    """A channel that only knows templates and codes: what the desk asks of a connector."""
 
     name = "whatsapp"
     capabilities = Capabilities()
     senders = ("100000000000001",)
+
+    def refusal(self, code: str) -> Refusal:
+        return explain(code)
 
     async def fetch_templates(self) -> list[Template]:
         return [Template.from_meta(raw) for raw in TEMPLATES]

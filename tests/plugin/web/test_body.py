@@ -357,7 +357,7 @@ async def test_a_download_that_breaks_off_is_no_complete_file(
     client = await site.logged_in("operador")
     broadcast = await asyncio.to_thread(site.scenario.launch, [site.scenario.number()])
 
-    def pieces(*_: Any) -> Any:
+    def pieces(*_: Any, **__: Any) -> Any:
         yield b"a;b\r\n" * 20_000
         raise OSError("disk I/O error")
 

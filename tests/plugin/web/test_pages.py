@@ -239,6 +239,26 @@ async def test_a_broadcast_from_upload_to_report_through_the_api(site: Site) -> 
     assert len(export.content.decode("utf-8-sig").splitlines()) == report["rows"] + 1
 
 
+async def test_a_report_explains_its_lines_in_the_language_asked_for(site: Site) -> None:
+    scenario, client = site.scenario, await site.logged_in("operador")
+    broadcast = await asyncio.to_thread(scenario.launch, [scenario.number()])
+    with site.store.write() as connection:
+        connection.exec_driver_sql(
+            f"UPDATE delivery SET state = 'failed', error_code = '131026' WHERE broadcast_id = '{broadcast}'"
+        )
+    base = f"/desk/api/v1/broadcasts/{broadcast}"
+    for language, words in ((None, "não tem WhatsApp"), ("pt-BR", "não tem WhatsApp"), ("en", "has no WhatsApp")):
+        query = {"language": language} if language else {}
+        (failure,) = (await client.get(base, params=query)).json()["failures"]
+        (line,) = (await client.get(f"{base}/rows", params=query)).json()["items"]
+        assert words in failure["explanation"]
+        assert (line["explanation"], line["remedy"]) == (failure["explanation"], failure["remedy"])
+        assert words in (await client.get(f"{base}/report.csv", params=query)).text
+    for path in (base, f"{base}/rows", f"{base}/report.csv"):
+        wrong = await client.get(path, params={"language": "tlh"})
+        assert (wrong.status_code, wrong.json()["field"]) == (400, "language")
+
+
 WRONG_LAUNCHES: tuple[tuple[dict[str, object], str], ...] = (
     ({"redirect": {"kind": "teleport"}}, "redirect.kind"),
     ({"redirect": {"queue": None}}, "redirect.kind"),

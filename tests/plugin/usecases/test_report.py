@@ -1,0 +1,152 @@
+"""The report explains itself: each line, each group of failures, in the JSON and in the file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from channels.whatsapp.refusals import explain as of_meta
+from plugin.domain.causes import UNKNOWN_REMEDY
+from plugin.domain.delivery import DeliveryState
+from plugin.domain.refusal import Refusal
+from plugin.store import tables as t
+from plugin.testing.scenario import Scenario
+from plugin.usecases import report as reporting
+from plugin.usecases.explain import lines, of_own
+
+#: state, reason, code → words that the explanation holds, words that the remedy holds (Portuguese).
+CASES: list[tuple[str, str, str | None, str, str]] = [
+    ("failed", "", "131026", "não tem WhatsApp", "não insista"),
+    ("failed", "", "987654", "987654", "mensagem do provedor"),
+    ("failed", "", None, "sem dar um código", "mensagem do provedor"),
+    ("unknown", "", "ReadTimeout", "não respondeu a tempo", "duas vezes"),
+    ("unknown", "", None, "interrompido", "duas vezes"),
+    ("queued", "", "190", "token de acesso", "credentials.yml"),
+    ("queued", "", None, "", ""),
+    ("deferred", "retry", "131016", "tentado de novo. Um serviço da Meta", "automática"),
+    ("deferred", "provider", "131049", "esperar com este destinatário. A Meta não entregou", "quando a espera acabar"),
+    ("deferred", "hours", "131016", "fuso do destinatário.", "horário abrir"),
+    ("deferred", "conversation", None, "conversa", "quando a conversa terminar"),
+    ("deferred", "frequency", None, "máximo de disparos", "quando o limite permitir"),
+    ("skipped", "opted_out", None, "pediu para não receber", "supressão"),
+    ("skipped", "duplicate", None, "repete", ""),
+    ("skipped", "blank", None, "vazia", ""),
+    ("skipped", "cancelled", None, "cancelado", "disparo novo"),
+    ("rejected", "phone_letters", None, "conferência do arquivo", "corrija"),
+    ("sending", "", None, "", ""),
+    ("sent", "", None, "", ""),
+    ("delivered", "", None, "", ""),
+    ("read", "", None, "", ""),
+]
+
+
+def explain(_channel: str, code: str) -> Refusal:
+    return of_meta(code)
+
+
+@pytest.mark.parametrize(("state", "reason", "code", "happened", "remedy"), CASES)
+def test_a_line_says_what_happened_and_what_to_do(
+    state: str, reason: str, code: str | None, happened: str, remedy: str
+) -> None:
+    found = lines(explain, "whatsapp", "pt-BR")(state, reason, code)
+    assert happened in found[0]
+    assert remedy in found[1]
+    assert [bool(text) for text in found] == [bool(happened), bool(remedy)]
+    english = lines(explain, "whatsapp", "en")(state, reason, code)
+    assert [bool(text) for text in english] == [bool(happened), bool(remedy)]
+    assert not happened or english[0] != found[0]
+
+
+def test_every_state_has_a_case() -> None:
+    assert {case[0] for case in CASES} == {state.value for state in DeliveryState}
+
+
+def test_an_unknown_line_spells_out_the_risk_whatever_its_code() -> None:
+    for code in ("ReadTimeout", "restore", "connector", "http_503", "something new", None):
+        assert lines(explain, "whatsapp", "pt-BR")("unknown", "", code)[1] == UNKNOWN_REMEDY[0]
+
+
+def test_a_case_is_looked_up_once_for_a_million_lines() -> None:
+    asked: Counter[str] = Counter()
+
+    def counting(_channel: str, code: str) -> Refusal:
+        asked[code] += 1
+        return of_meta(code)
+
+    line = lines(counting, "whatsapp", "pt-BR")
+    for _ in range(1000):
+        line("failed", "", "131026")
+        line("failed", "", "131050")
+    assert asked == {"131026": 1, "131050": 1}
+
+
+# --------------------------------------------------------------------------- stored lines
+@pytest.fixture
+def broadcast(scenario: Scenario) -> str:
+    """A broadcast of one line for each of `CASES` that a sent line can be in, one refused number and one repeated."""
+    wanted = [case for case in CASES if case[0] not in ("rejected", "skipped")]
+    numbers = [scenario.number() for _ in wanted]
+    found = scenario.launch([*numbers, "abc", numbers[0]])
+    d = t.delivery.c
+    with scenario.store.write() as connection:
+        for row, (state, reason, code, _, _) in enumerate(wanted, 1):
+            values: dict[str, Any] = {"state": state, "reason": reason, "error_code": code}
+            if state == "deferred":
+                values["not_before"] = 1_795_000_000_000_000
+            if state == "failed":
+                values["error"] = "=Words of the provider"
+            connection.execute(t.delivery.update().where(d.broadcast_id == found, d.row == row).values(**values))
+    return found
+
+
+def test_each_stored_line_is_explained_in_the_language_asked_for(scenario: Scenario, broadcast: str) -> None:
+    store, person = scenario.store, scenario.operator
+    rows = reporting.report_rows(store, person, broadcast, explain=explain)
+    for row in rows:
+        expected = lines(explain, "whatsapp", "pt-BR")(row["state"], row["reason"], row["error_code"])
+        assert (row["explanation"], row["remedy"]) == expected
+    waiting = [row["not_before"] for row in rows if row["state"] == "deferred"]
+    assert set(waiting) == {"2026-11-18T11:06:40Z"}
+    english = reporting.report_rows(store, person, broadcast, explain=explain, language="en")
+    assert next(row["explanation"] for row in english if row["error_code"] == "190") == (
+        "The access token has expired or was revoked."
+    )
+
+
+def test_a_refused_line_repeats_what_the_check_of_the_file_said(scenario: Scenario, broadcast: str) -> None:
+    (row,) = reporting.report_rows(scenario.store, scenario.operator, broadcast, state="rejected")
+    assert row["error"].startswith("telefone: ")
+    assert row["error"].count(".") == 2
+    assert "abc" not in row["error"]
+
+
+def test_failures_are_grouped_by_code_and_explained(scenario: Scenario, broadcast: str) -> None:
+    found = reporting.report(scenario.store, scenario.operator, broadcast, explain=explain).failures
+    assert {one["code"]: one["count"] for one in found} == {"131026": 1, "987654": 1, "": 1}
+    assert all(one["explanation"] and one["remedy"] for one in found)
+    by_code = {one["code"]: one for one in found}
+    assert by_code["131026"]["explanation"] == of_meta("131026").pt
+    assert by_code["987654"]["message"] == "=Words of the provider"
+
+
+def test_the_file_has_the_same_explanations_and_nothing_that_runs_as_a_formula(
+    scenario: Scenario, broadcast: str
+) -> None:
+    store, person = scenario.store, scenario.operator
+    text = b"".join(reporting.report_csv(store, person, broadcast, explain=explain)).decode("utf-8-sig")
+    read = list(csv.DictReader(io.StringIO(text), delimiter=";"))
+    rows = reporting.report_rows(store, person, broadcast, explain=explain, limit=1000)
+    assert [(r["explicacao"], r["o_que_fazer"]) for r in read] == [(r["explanation"], r["remedy"]) for r in rows]
+    assert {r["erro"] for r in read if r["situacao"] == "failed"} == {"'=Words of the provider"}
+    assert all(r["nao_antes_de"] for r in read if r["situacao"] == "deferred")
+    english = b"".join(reporting.report_csv(store, person, broadcast, explain=explain, language="en")).decode()
+    assert "The access token has expired or was revoked." in english
+
+
+def test_codes_of_a_channel_that_is_gone_are_kept_and_called_unknown() -> None:
+    assert "131026" in lines(of_own, "whatsapp", "pt-BR")("failed", "", "131026")[0]
+    assert lines(of_own, "whatsapp", "pt-BR")("unknown", "", "ReadTimeout")[0] == of_meta("ReadTimeout").pt

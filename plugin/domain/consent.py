@@ -1,4 +1,4 @@
-"""Words by which a person asks us to stop writing."""
+"""Words by which a person asks us to stop writing, and our words for why somebody is not written to."""
 
 from __future__ import annotations
 
@@ -54,3 +54,20 @@ def is_clear_opt_out(text: str) -> bool:
     (True, False)
     """
     return is_opt_out(text) and fold(text) not in AMBIGUOUS_WORDS
+
+
+#: Where a suppression came from, in words.
+SOURCES: dict[str, str] = {
+    "word": "Pediu por mensagem",
+    "button": "Tocou no botão de descadastro",
+    "provider": "Pediu ao provedor do canal",
+    "import": "Lista importada",
+    "person": "Incluído por uma pessoa",
+}
+
+#: What somebody must have read before lifting what the person told the provider.
+UNDO_WARNING = (
+    "Esta pessoa pediu ao próprio provedor do canal (por exemplo, nas opções do WhatsApp) para não receber mais estas"
+    " mensagens. Desfazer aqui não muda isso: o provedor vai continuar recusando até que ela mesma volte a permitir, e"
+    " insistir pode prejudicar a qualidade do número."
+)

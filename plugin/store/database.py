@@ -6,22 +6,27 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import create_engine, event
+import orjson
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.engine.url import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from plugin.errors import ConfigurationError
 
 #: Microseconds a writer of SQLite waits for another process's transaction.
 _BUSY_MS = 15_000
+#: PostgreSQL's code for a transaction that was ended to break a deadlock.
+_DEADLOCK = "40P01"
+
+T = TypeVar("T")
 
 
 def utc_now() -> datetime:
@@ -77,6 +82,39 @@ class Database:
         with self._writer, self.engine.connect().execution_options(vamos_write=True) as connection, connection.begin():
             yield connection
 
+    # ------------------------------------------------------------------ many rows in one statement
+    def each(self, name: str, kind: str) -> str:
+        """SQL for the values of the list bound as `name` (see `many`): ``WHERE id IN ({each("ids", "BIGINT")})``."""
+        if self.dialect == "sqlite":
+            return f"SELECT value FROM json_each(:{name})"
+        return f"SELECT unnest(CAST(:{name} AS {kind}[]))"
+
+    def many(self, values: Sequence[Any]) -> Any:
+        """A list as a bound parameter of `each`."""
+        return orjson.dumps(list(values)).decode() if self.dialect == "sqlite" else list(values)
+
+    def update_many(
+        self, connection: Connection, statement: str, kinds: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """One UPDATE for many rows, each with values of its own.
+
+        `statement` is ``UPDATE table SET … {source} WHERE table.id = {id} …`` with ``{name}`` for a row's value and
+        the table's name before every column that is read. `kinds`: SQL type by value name. No two rows may be for
+        the same record: PostgreSQL would take either.
+        """
+        if not rows:
+            return
+        if self.dialect == "sqlite":  # prepared once, bound again and again: nothing is faster
+            names = {name: f":{name}" for name in kinds}
+            connection.execute(text(statement.format(source="", **names)), list(rows))
+            return
+        columns = ", ".join(f"unnest(CAST(:{name} AS {kind}[])) AS {name}" for name, kind in kinds.items())
+        names = {name: f"v.{name}" for name in kinds}
+        connection.execute(
+            text(statement.format(source=f"FROM (SELECT {columns}) AS v", **names)),
+            {name: [row[name] for row in rows] for name in kinds},
+        )
+
     def migrate(self) -> None:
         """Bring the schema to this version; safe to call from several processes at once."""
         from plugin.store.migrations import upgrade
@@ -85,6 +123,17 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def retried(work: Callable[[], T]) -> T:
+    """`work()`, again when PostgreSQL ended its transaction to break a deadlock. It must be one whole transaction."""
+    for attempt in (1, 2, 3):
+        try:
+            return work()
+        except OperationalError as error:
+            if attempt == 3 or getattr(error.orig, "pgcode", None) != _DEADLOCK:
+                raise
+    raise AssertionError("unreachable")
 
 
 def shown(url: str) -> str:

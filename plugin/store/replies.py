@@ -8,24 +8,23 @@ from typing import Any
 
 from sqlalchemy import and_, or_, select, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from plugin.connector import ConsentChange, InboundMessage, StatusUpdate, Unreadable
 from plugin.store import tables as t
-from plugin.store.database import micros, new_id
+from plugin.store.consent import ConsentQueries
+from plugin.store.database import micros, new_id, retried
 from plugin.store.deliveries import DeliveryQueries
 from plugin.store.meta import to_json
 from plugin.store.routes import RouteQueries
 from plugin.usecases.receive import Person, StoredItem
 
-#: PostgreSQL's code for a transaction that was ended to break a deadlock.
-_DEADLOCK = "40P01"
 #: Tries of one message after which later messages of the same person pass it.
 _PASSED_AFTER = 5
 _FEW = "(CASE WHEN attempts < 7 THEN attempts ELSE 7 END)"
 
 
-class ReplyQueries(RouteQueries, DeliveryQueries):
+class ReplyQueries(RouteQueries, DeliveryQueries, ConsentQueries):
     """Queries on `inbound`."""
 
     def store_batch(
@@ -37,14 +36,7 @@ class ReplyQueries(RouteQueries, DeliveryQueries):
         unreadable: Sequence[tuple[Unreadable, str]],
     ) -> tuple[int, int]:
         """Commit one webhook body. Returns how many messages were new and how many were seen before."""
-        for attempt in (1, 2, 3):
-            try:
-                return self._store_batch(channel, messages, statuses, consents, unreadable)
-            except OperationalError as error:
-                # PostgreSQL ends one of two writers that wait for one another; the batch is whole, so it may go again.
-                if attempt == 3 or getattr(error.orig, "pgcode", None) != _DEADLOCK:
-                    raise
-        raise AssertionError("unreachable")
+        return retried(partial(self._store_batch, channel, messages, statuses, consents, unreadable))
 
     def _store_batch(
         self,
@@ -68,8 +60,8 @@ class ReplyQueries(RouteQueries, DeliveryQueries):
                     alone = partial(self.apply_statuses, connection, [update])
                     self._guarded(connection, channel, update, received_at, alone)
             for change, canonical in consents:
-                for number in self._numbers(connection, change, canonical) if change.stop else ():
-                    self.write_opt_out(connection, number, "provider", "", None)
+                write = partial(self._apply_consent, connection, change, canonical)
+                self._guarded(connection, channel, change, received_at, write)
             for broken, key in unreadable:
                 self._store_unreadable(connection, channel, broken, key, received_at)
         return new, len(messages) - new
@@ -78,7 +70,7 @@ class ReplyQueries(RouteQueries, DeliveryQueries):
         self,
         connection: Connection,
         channel: str,
-        item: InboundMessage | StatusUpdate | None,
+        item: InboundMessage | StatusUpdate | ConsentChange | None,
         at: int,
         write: Callable[[], int],
     ) -> int | None:
@@ -150,17 +142,26 @@ class ReplyQueries(RouteQueries, DeliveryQueries):
             )
         return int(inserted)
 
-    def _numbers(self, connection: Connection, change: ConsentChange, canonical: str | None) -> list[str]:
-        """The numbers a provider's opt-out event is about: its own, or those we wrote to under that provider id."""
-        if canonical:
-            return [canonical]
-        d = t.delivery.c
-        found = connection.execute(
-            select(d.canonical)
-            .where(d.sender == change.sender, d.user_ref == change.user_id, d.canonical.isnot(None))
-            .distinct()
-        ).scalars()
-        return list(found)
+    def _apply_consent(self, connection: Connection, change: ConsentChange, canonical: str | None) -> int:
+        """A provider's opt-out or opt-in: of its own number, or of those we know by that provider's id of a person."""
+        numbers = [canonical] if canonical else self._numbers(connection, change)
+        if not numbers:
+            self.count_fact(connection, "consents_unmatched", 1)
+        for number in numbers:
+            if change.stop:
+                self.write_opt_out(connection, number, "provider", at=micros(change.at))
+            else:
+                self.resume_consent(connection, number, micros(change.at))
+        return len(numbers)
+
+    def _numbers(self, connection: Connection, change: ConsentChange) -> list[str]:
+        if change.user_id is None:
+            return []
+        d, c = t.delivery.c, t.contact.c
+        written = select(d.canonical).where(d.sender == change.sender, d.user_ref == change.user_id)
+        writing = select(c.canonical).where(c.sender == change.sender, c.user_ref == change.user_id)
+        found = connection.execute(written.union(writing)).scalars()
+        return sorted(number for number in found if number)
 
     def _store_unreadable(self, connection: Connection, channel: str, item: Unreadable, key: str, at: int) -> None:
         stored = connection.execute(
@@ -265,5 +266,5 @@ def _who(person: Person) -> tuple[str, str]:
     return person.canonical or "", person.user_ref or ""
 
 
-def _printable(item: InboundMessage | StatusUpdate) -> dict[str, Any]:
+def _printable(item: InboundMessage | StatusUpdate | ConsentChange) -> dict[str, Any]:
     return {name: str(value).replace("\0", "") for name, value in vars(item).items()}

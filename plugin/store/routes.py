@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from sqlalchemy import and_, select, text
+from sqlalchemy import and_, select
 from sqlalchemy.engine import Connection
 
 from plugin.domain.broadcast import Broadcast, redirect_from_json, rule_from_json
@@ -18,7 +18,7 @@ from plugin.usecases.receive import Person
 
 
 class RouteQueries(ContactQueries):
-    """Queries on one row of `inbound`, the deliveries it may answer, and `opt_out`."""
+    """Queries on one row of `inbound` and the deliveries it may answer."""
 
     def inbound(self, inbound_id: str, connection: Connection | None = None) -> Inbound | None:
         """One stored message; with a connection, locked for the rest of its transaction."""
@@ -147,27 +147,6 @@ class RouteQueries(ContactQueries):
             .where(t.inbound.c.id == inbound_id)
             .values(redirected_at=self.now(), redirected_by=by, case_id=case_id)
         )
-
-    # ------------------------------------------------------------------ consent
-    def write_opt_out(
-        self, connection: Connection, canonical: str, source: str, detail: str, inbound_id: str | None
-    ) -> bool:
-        """Suppress a number. What is still queued for it is skipped in the same transaction. False: it was already."""
-        new = connection.execute(
-            text(
-                "INSERT INTO opt_out (canonical, source, detail, inbound_id, at) VALUES (:c, :s, :d, :i, :now)"
-                " ON CONFLICT (canonical) DO NOTHING"
-            ),
-            {"c": canonical, "s": source, "d": detail, "i": inbound_id, "now": self.now()},
-        ).rowcount
-        connection.execute(
-            text(
-                "UPDATE delivery SET state = 'skipped', reason = 'opted_out'"
-                " WHERE canonical = :c AND state IN ('queued', 'deferred')"
-            ),
-            {"c": canonical},
-        )
-        return bool(new)
 
 
 def decision_to_json(decision: Decision) -> str:

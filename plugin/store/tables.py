@@ -476,6 +476,7 @@ opt_out = Table(
     Column("user_id", String(32)),  # who imported or entered it
     _time("at", nullable=False),
 )
+Index("opt_out_at", opt_out.c.at, opt_out.c.canonical)
 
 audit = Table(
     "audit",

@@ -71,6 +71,11 @@ def key(text: str) -> str:
     return fold(text).replace(" ", "")
 
 
+def is_phone_header(text: str) -> bool:
+    """Whether a column of this name may hold the phones."""
+    return key(text) in _PHONE or key(text) in _PHONE_PERHAPS or not _PHONE.isdisjoint(fold(text).split())
+
+
 def read_layout(file: CsvFile, template: Template, limits: Limits) -> Layout:
     """Choose the delimiter by the header it makes sense of, and assign the columns.
 

@@ -60,7 +60,14 @@ class RedirectStore(CaseStore, Protocol):
         dedupe: str | None = None,
     ) -> None: ...
     def write_opt_out(
-        self, connection: Connection, canonical: str, source: str, detail: str, inbound_id: str | None
+        self,
+        connection: Connection,
+        canonical: str,
+        source: str,
+        *,
+        detail: str = "",
+        inbound_id: str | None = None,
+        delivery_id: int | None = None,
     ) -> bool: ...
     def add_notification(self, connection: Connection, **values: Any) -> None: ...
     def mark_redirected(self, connection: Connection, inbound_id: str, by: str, case_id: str | None) -> None: ...
@@ -141,7 +148,14 @@ def _carry_out(store: RedirectStore, connection: Connection, reply: Inbound, sai
         candidate = store.candidate(connection, reply.delivery_id) if reply.delivery_id is not None else None
         numbers = {canonical(contact.address) if contact.address else None, candidate.canonical if candidate else None}
         for number in sorted(n for n in numbers if n):
-            store.write_opt_out(connection, number, "button" if reply.is_tap else "word", reply.text, reply.id)
+            store.write_opt_out(
+                connection,
+                number,
+                "button" if reply.is_tap else "word",
+                detail=reply.text,
+                inbound_id=reply.id,
+                delivery_id=reply.delivery_id,
+            )
     elif decision.outcome is Outcome.NOTIFICATION:
         assert reply.delivery_id is not None
         broadcast, _ = store.broadcast_of(connection, reply.delivery_id)

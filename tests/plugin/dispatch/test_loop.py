@@ -182,7 +182,7 @@ def test_nothing_is_claimed_after_a_pause_or_an_opt_out(scenario: Scenario) -> N
     epoch = scenario.store.take_lease(LEASE, "one", 60)
     assert epoch is not None
     with scenario.store.write() as connection:
-        scenario.store.write_opt_out(connection, goes, "word", "", None)
+        scenario.store.write_opt_out(connection, goes, "word")
     assert scenario.store.pause_broadcast(broadcast, "a person asked")
     assert scenario.store.claim_deliveries(broadcast, 10, LEASE, epoch) == []
     with scenario.store.write() as connection:

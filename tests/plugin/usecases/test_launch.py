@@ -27,7 +27,7 @@ def test_people_who_opted_out_between_upload_and_launch_are_skipped(scenario: Sc
     gone, stays = scenario.number(), scenario.number()
     request = scenario.request(scenario.upload([gone, stays]))
     with scenario.store.write() as connection:
-        scenario.store.write_opt_out(connection, gone, "import", "", None)
+        scenario.store.write_opt_out(connection, gone, "import")
     launched = launch(scenario.store, scenario.operator, request, idempotency_key="key-one-1")
     found = report(scenario.store, scenario.operator, launched.broadcast_id)
     assert (found.states["queued"], found.skipped) == (1, {"opted_out": 1})

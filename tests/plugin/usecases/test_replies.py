@@ -125,7 +125,7 @@ def test_an_opt_out_of_a_person_who_shows_no_phone_suppresses_the_number_we_wrot
 
 
 @pytest.mark.parametrize("with_phone", [True, False], ids=["phone", "provider id only"])
-def test_the_providers_own_opt_out_event_suppresses_and_its_opt_in_undoes_nothing(
+def test_the_providers_own_opt_out_event_suppresses_and_its_opt_in_lifts_it_for_later_broadcasts_only(
     scenario: Scenario, with_phone: bool
 ) -> None:
     number = scenario.number()
@@ -138,6 +138,8 @@ def test_the_providers_own_opt_out_event_suppresses_and_its_opt_in_undoes_nothin
     for stop in (True, False):
         change = ConsentChange(SENDER, number[1:] if with_phone else None, "BR.9", stop, now)
         scenario.store.store_batch("whatsapp", [], [], [(change, number if with_phone else None)], [])
+        new = scenario.launch([number, scenario.number()])
+        assert report(scenario.store, scenario.operator, new).skipped == ({"opted_out": 1} if stop else {})
     assert report(scenario.store, scenario.operator, later).skipped == {"opted_out": 1}
 
 

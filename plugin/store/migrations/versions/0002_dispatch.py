@@ -95,3 +95,8 @@ def upgrade() -> None:
     )
     op.add_column("opt_out", sa.Column("delivery_id", sa.BigInteger(), nullable=True))
     op.add_column("opt_out", sa.Column("user_id", sa.String(32), nullable=True))
+    op.execute(
+        "UPDATE opt_out SET delivery_id = (SELECT i.delivery_id FROM inbound i WHERE i.id = opt_out.inbound_id)"
+        " WHERE inbound_id IS NOT NULL"
+    )
+    op.create_index("opt_out_at", "opt_out", ["at", "canonical"])

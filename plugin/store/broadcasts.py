@@ -31,6 +31,17 @@ WHERE u.upload_id = :upload
 ORDER BY u.row
 """
 
+#: A test send: one row of the file, addressed to somebody else.
+_TRIAL = """
+INSERT INTO delivery (broadcast_id, row, line, state, reason, sender, address, canonical, variables, redirect,
+                      attempts, epoch)
+SELECT :broadcast, :nth, :nth, CASE WHEN o.canonical IS NULL THEN 'queued' ELSE 'skipped' END,
+       CASE WHEN o.canonical IS NULL THEN '' ELSE 'opted_out' END,
+       :sender, :address, :canonical, u.variables, u.redirect, 0, 0
+FROM upload_row u LEFT JOIN opt_out o ON o.canonical = :canonical
+WHERE u.upload_id = :upload AND u.row = :row
+"""
+
 _TIMES = ("not_before", "sent_at", "delivered_at", "read_at", "failed_at", "replied_at")
 
 
@@ -92,6 +103,16 @@ class BroadcastQueries(MetaQueries):
             ).first()
         return found is not None
 
+    def accepted_row(self, upload_id: str, row: int | None) -> int | None:
+        """`row`, if it is an accepted row of the file; for None the first one. None: there is no such row."""
+        u = t.upload_row.c
+        wanted = select(u.row).where(u.upload_id == upload_id, u.state == "accepted")
+        with self.read() as connection:
+            found: int | None = connection.execute(
+                (wanted if row is None else wanted.where(u.row == row)).order_by(u.row).limit(1)
+            ).scalar()
+        return found
+
     def template_channel(self, template_id: str) -> str:
         """The channel whose provider approved a template."""
         with self.read() as connection:
@@ -112,8 +133,9 @@ class BroadcastQueries(MetaQueries):
         buttons: Mapping[int, ButtonRule],
         user_id: str,
     ) -> str:
-        """Insert the broadcast and a delivery for every line of its upload."""
+        """Insert the broadcast and a delivery for every line of its upload, or for every person of a test."""
         broadcast_id = new_id()
+        trial = request.trial
         connection.execute(
             t.broadcast.insert(),
             {
@@ -134,15 +156,39 @@ class BroadcastQueries(MetaQueries):
                 "notify_text": request.notify_text.strip(),
                 "notify_team": request.notify_team,
                 "window": request.window_hours * 3600 * 1_000_000,
-                "state": "running",
+                "state": "running" if request.start_at is None else "scheduled",
                 "state_reason": "",
-                "rows": upload.rows,
+                "test": trial is not None,
+                "hours": to_json(request.hours.to_json()) if request.hours else "",
+                "first_wave": to_json(request.first_wave.to_json()) if request.first_wave else "",
+                "on_unknown": request.on_unknown,
+                "start_at": request.start_at,
+                "rows": len(trial.people) if trial else upload.rows,
                 "created_by": user_id,
                 "created_at": self.now(),
             },
         )
-        connection.execute(text(_DELIVERIES), {"broadcast": broadcast_id, "sender": sender, "upload": upload.id})
+        values = {"broadcast": broadcast_id, "sender": sender, "upload": upload.id}
+        if trial is None:
+            connection.execute(text(_DELIVERIES), values)
+        else:
+            people = enumerate(trial.people, 1)
+            connection.execute(
+                text(_TRIAL),
+                [{**values, "row": trial.row, "nth": n, "address": a, "canonical": c} for n, (a, c) in people],
+            )
+        if request.first_wave is not None:
+            self._bound_wave(connection, broadcast_id, request.first_wave.size)
         return broadcast_id
+
+    def _bound_wave(self, connection: Connection, broadcast_id: str, size: int) -> None:
+        """Note where the first wave ends. No further when opt-outs left nobody beyond: all of it is the wave then."""
+        d = t.delivery.c
+        queued = select(d.id).where(d.broadcast_id == broadcast_id, d.state == "queued").order_by(d.id)
+        last = connection.execute(queued.offset(size - 1).limit(2)).scalars().all()
+        if len(last) == 2:
+            b = t.broadcast
+            connection.execute(b.update().where(b.c.id == broadcast_id).values(wave_end=last[0]))
 
     # ------------------------------------------------------------------ report
     def broadcast_facts(self, broadcast_id: str) -> Mapping[str, Any] | None:
@@ -166,7 +212,14 @@ class BroadcastQueries(MetaQueries):
                 return None
             facts = mapping(row)
             agent = connection.execute(select(t.app_user.c.name).where(t.app_user.c.id == facts["agent_id"])).scalar()
-        facts.update(agent=agent, created_by=facts["author"], template=from_json(facts["template"])["name"])
+        facts.update(
+            agent=agent,
+            created_by=facts["author"],
+            template=from_json(facts["template"])["name"],
+            hours=from_json(facts["hours"]),
+            first_wave=from_json(facts["first_wave"]),
+            test=bool(facts["test"]),
+        )
         return facts
 
     def delivery_counts(self, broadcast_id: str) -> list[tuple[str, str, int]]:
@@ -224,9 +277,14 @@ class BroadcastQueries(MetaQueries):
         return [mapping(row) for row in rows]
 
     def broadcasts_page(
-        self, operations: frozenset[str] | str, operation_id: str | None, after: str | None, limit: int
+        self,
+        operations: frozenset[str] | str,
+        operation_id: str | None,
+        after: str | None,
+        limit: int,
+        tests: bool = False,
     ) -> list[BroadcastSummary]:
-        """Newest first; `after` is the id of the last one of the page before."""
+        """Newest first; `after` is the id of the last one of the page before. `tests`: test sends too."""
         b = t.broadcast.c
         conditions = within(b.operation_id, operations, operation_id)
         with self.read() as connection:
@@ -236,6 +294,8 @@ class BroadcastQueries(MetaQueries):
                 if last is None:
                     return []
                 conditions.append(or_(b.created_at < last, and_(b.created_at == last, b.id < after)))
+            if not tests:
+                conditions.append(b.test.is_(False))
             rows = connection.execute(
                 select(t.broadcast, t.operation.c.name.label("operation"), t.app_user.c.name.label("author"))
                 .select_from(
@@ -268,6 +328,8 @@ class BroadcastQueries(MetaQueries):
                 created_by=row.author,
                 created_at=row.created_at,
                 states=counts[row.id],
+                start_at=row.start_at,
+                test=bool(row.test),
             )
             for row in rows
         ]

@@ -44,6 +44,14 @@ class Report:
     redirected: dict[str, int]
     unattributed: int
     failures: list[dict[str, Any]] = field(default_factory=list)
+    start_at: int | None = None
+    wake_at: int | None = None
+    wait_reason: str = ""
+    hold: str = ""
+    hours: dict[str, Any] | None = None
+    first_wave: dict[str, Any] | None = None
+    test: bool = False
+    on_unknown: str = "keep"
 
     @property
     def accepted(self) -> int:
@@ -71,6 +79,14 @@ class Report:
             "redirected": self.redirected,
             "unattributed": self.unattributed,
             "failures": self.failures,
+            "start_at": rfc3339(self.start_at),
+            "wake_at": rfc3339(self.wake_at),
+            "wait_reason": self.wait_reason,
+            "hold": self.hold,
+            "hours": self.hours,
+            "first_wave": self.first_wave,
+            "test": self.test,
+            "on_unknown": self.on_unknown,
         }
 
 
@@ -89,6 +105,8 @@ class BroadcastSummary:
     created_by: str
     created_at: int
     states: dict[str, int]
+    start_at: int | None = None
+    test: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +125,7 @@ class ReportStore(Protocol):
     def reply_counts(self, broadcast_id: str) -> tuple[int, dict[str, int], int]: ...
     def failure_counts(self, broadcast_id: str) -> list[dict[str, Any]]: ...
     def broadcasts_page(
-        self, operations: frozenset[str] | str, operation_id: str | None, after: str | None, limit: int
+        self, operations: frozenset[str] | str, operation_id: str | None, after: str | None, limit: int, tests: bool
     ) -> list[BroadcastSummary]: ...
     def delivery_rows(self, broadcast_id: str, state: str | None, after: int, limit: int) -> list[dict[str, Any]]: ...
 
@@ -173,8 +191,11 @@ def list_broadcasts(
     operation_id: str | None = None,
     after: str | None = None,
     limit: int = 50,
+    tests: bool = False,
 ) -> Page:
     """Broadcasts of the operations this person broadcasts for or reads reports of, newest first.
+
+    `tests`: test sends too.
 
     Raises:
         NotFound, Forbidden: `operation_id` is not theirs.
@@ -182,7 +203,7 @@ def list_broadcasts(
     if operation_id is not None:
         principal.require((BROADCAST, REPORT), operation_id)
     limit = max(1, min(limit, 200))
-    items = store.broadcasts_page(principal.operations(BROADCAST, REPORT), operation_id, after, limit + 1)
+    items = store.broadcasts_page(principal.operations(BROADCAST, REPORT), operation_id, after, limit + 1, tests)
     return Page(items[:limit], items[limit - 1].id if len(items) > limit else None)
 
 

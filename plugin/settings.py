@@ -39,10 +39,23 @@ class Settings:
     dispatch: str = _setting("embedded", "embedded: Rasa's process sends broadcasts; external: `vamos worker` does")
     rate: float = _setting(40.0, "Messages per second and sending number (Cloud API allows 80 in and out together)")
     window: int = _setting(16, "Messages in flight at once: at most so many become unknown in a crash")
+    daily_recipients: int = _setting(
+        0, "Different people a sending number may write to in 24 hours (Meta's tier: 250, 2000, 10000, 100000); 0: all"
+    )
+    frequency_cap: int = _setting(0, "Broadcasts one person may get within frequency_days; 0: no limit")
+    frequency_days: int = _setting(7, "Days over which frequency_cap counts")
+    conversation_minutes: float = _setting(
+        15.0, "Who wrote within so many minutes, or is with a person, is not interrupted: the broadcast waits for them"
+    )
     public_url: str = _setting(
         "http://127.0.0.1:5005", "Where browsers reach Rasa's server; https switches on secure cookies"
     )
     uploads: str = _setting("var/uploads", "Folder for uploaded files")
+    fence: str = _setting(
+        "var/fence.json",
+        "File that remembers how far the database had come, to notice that it was put back from a backup; keep it on"
+        " a disk that survives restarts, and out of the database's backups",
+    )
     max_upload_mb: int = _setting(50, "Largest file an operator may upload, in MB")
     talk_button: str = _setting("Vamos conversar", "Text of the quick reply that asks for a conversation")
     language: str = _setting("pt-BR", "Language of the screens")
@@ -65,8 +78,17 @@ class Settings:
     def __post_init__(self) -> None:
         if self.dispatch not in ("embedded", "external"):
             raise ConfigurationError(f"dispatch is {self.dispatch!r}.", "Write embedded or external.")
-        if not 0 < self.rate <= 1000:
-            raise ConfigurationError(f"rate is {self.rate}.", "Write messages per second: more than 0, at most 1000.")
+        if not 0 < self.rate <= 5000:
+            raise ConfigurationError(f"rate is {self.rate}.", "Write messages per second: more than 0, at most 5000.")
+        for name, value, most in (
+            ("daily_recipients", self.daily_recipients, 10_000_000),
+            ("frequency_cap", self.frequency_cap, 1000),
+            ("conversation_minutes", self.conversation_minutes, 1440),
+        ):
+            if not 0 <= value <= most:
+                raise ConfigurationError(f"{name} is {value}.", f"Write a number between 0 and {most}.")
+        if not 1 <= self.frequency_days <= 365:
+            raise ConfigurationError(f"frequency_days is {self.frequency_days}.", "Write days between 1 and 365.")
         if not 1 <= self.window <= 512:
             raise ConfigurationError(f"window is {self.window}.", "Write a number between 1 and 512.")
         if self.max_upload_mb < 1:
@@ -164,7 +186,7 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
         if source:
             values[name] = _convert(raw, type(setting.default), source)
     folder = file.parent.absolute()
-    for name in ("credentials", "uploads"):
+    for name in ("credentials", "uploads", "fence"):
         values[name] = str(folder / values.get(name, known[name].default))
     url = values.get("database", known["database"].default)
     if url.startswith("sqlite:///"):

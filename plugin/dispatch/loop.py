@@ -1,182 +1,255 @@
-"""Claim, pace, send, settle — for as long as this process holds the database's dispatch lease.
+"""Claim, pace, send, settle.
 
-Order of things for each row: a free slot, a place in the number's pace, the claim (committed), the send, the
-settlement. So at most `window` rows are `sending` at any instant, and that is what a crash can leave unknown.
+Any number of these run on one database. Each has an epoch that fences its claims; the number's pace is shared in the
+database. Order of things for each row: a free slot, a place at the wire, the claim (committed), the send at its
+moment, the settlement. So at most `window` rows of a process are `sending` at any instant, nearly all of them with
+their bytes out, and that is what a crash can leave unknown.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import orjson
 
 from plugin.bootstrap import Services, open_connectors
 from plugin.connector import Connector
-from plugin.dispatch.pace import Pace
+from plugin.dispatch.house import Housekeeping
+from plugin.dispatch.process import alive, this_process
 from plugin.domain.delivery import DeliveryState
 from plugin.domain.template import Template
-from plugin.store.database import new_id
-from plugin.usecases.dispatch import Settlement, send_delivery, send_message
-from plugin.usecases.receive import sweep
-from plugin.usecases.redirect import Texts
+from plugin.usecases.dispatch import (
+    Claimed,
+    ClaimRules,
+    QueuedMessage,
+    Settlement,
+    not_sent,
+    send_delivery,
+    send_message,
+)
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LEASE = "dispatch"
+#: A dispatcher that has not renewed itself for so many seconds is given up by the others.
 LEASE_SECONDS = 6.0
 RENEW_EVERY = 2.0
-#: How far ahead rows are claimed, in seconds of the number's pace.
-HORIZON = 0.25
-IDLE = 0.15
+#: So many seconds before that, it stops sending what it has claimed: its clock may differ.
+MARGIN = 1.0
+#: How far ahead of its moment a row may be claimed, in microseconds: what is claimed should be on its way.
+HORIZON = 30_000
+#: Seconds between two looks for new broadcasts, and for messages of agents and of the system.
+LOOK_FOR_BROADCASTS = 0.2
+LOOK_FOR_MESSAGES = 0.05
 HOUSEKEEPING = 1.0
-#: Uploads whose reader died are dropped after so many seconds: far above what any real file takes.
-ABANDONED = 12 * 3600
 #: Longest wait for sends in flight when the process is asked to stop.
 DRAIN_SECONDS = 10.0
+DAY = 24 * 3600 * 1_000_000
 
 
 class Dispatcher:
     """One dispatching process. `run` returns when `stop` is set and everything in flight is settled."""
 
     def __init__(self, services: Services, connectors: Mapping[str, Connector]) -> None:
+        settings = services.settings
         self._store = services.store
-        self._settings = services.settings
+        self._window = settings.window
         self._key = services.key
         self._connectors = connectors
-        self._holder = f"{socket.gethostname()}.{os.getpid()}.{new_id()[-8:]}"
-        self._epoch: int | None = None
         self._installation = services.store.installation()
-        self._paces: dict[str, Pace] = {}
+        self._rules = ClaimRules(
+            rate=settings.rate,
+            horizon=HORIZON,
+            quiet=int(settings.conversation_minutes * 60_000_000),
+            frequency=(settings.frequency_cap, settings.frequency_days * DAY),
+            daily=settings.daily_recipients,
+        )
+        self._me = this_process()
+        self._house = Housekeeping(services, connectors)
+        self._epoch: int | None = None
+        self._sends_until = 0.0  # time.monotonic() after which this process may have been given up
+        self._wake = asyncio.Event()
+        self._broadcasts: list[dict[str, Any]] = []
         self._templates: dict[str, Template] = {}
+        self._claim_at: dict[str, float] = {}  # broadcast: time.monotonic() before which asking is pointless
+        self._look_at = self._messages_at = self._house_at = 0.0
+        self._last: dict[str, float] = {}  # sending number: when the last message of this process really began
         self._flying: set[asyncio.Task[None]] = set()
         self._settled: list[Settlement] = []
         self._settled_messages: list[Settlement] = []
-        self._blocked: dict[str, str] = {}
-        self._claimed_any = False
-        self._texts = Texts(self._settings.text_handoff, self._settings.text_opt_out, self._settings.text_notification)
+        self._answers = 0
 
     # ------------------------------------------------------------------ life
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop`, then drain: claim nothing new, settle what is in flight, give the lease back."""
-        keeper = asyncio.create_task(self._keep_lease())
-        keeping_house = 0.0
+        """Work until `stop`, then drain: claim nothing new, settle what is in flight, leave the list of dispatchers."""
+        keeper = asyncio.create_task(self._keep_alive())
+        stopper = asyncio.create_task(self._wake_on(stop))
         try:
             while not stop.is_set():
+                self._wake.clear()
                 try:
-                    if self._epoch is None:
-                        await self._wait(stop, 0.1)
-                        continue
-                    await self._settle()  # before anything new is claimed: what is answered must be known first
-                    worked = await self._send_what_is_due()
-                    if time.monotonic() - keeping_house >= HOUSEKEEPING:
-                        keeping_house = time.monotonic()
-                        await self._keep_house()
+                    next_at = await self._round()
                 except Exception:
                     # The database is away, most likely. Rows in `sending` are safe: they settle or become unknown.
                     log.exception("The dispatcher will try again in a second")
-                    worked = False
-                    await self._wait(stop, 1.0)
-                if not worked:
-                    await self._wait(stop, IDLE)
+                    await self._sleep(stop, 1.0)
+                    continue
+                await self._until(next_at)
         finally:
-            await self._drain()
             keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
-            await self._call(self._store.drop_lease, LEASE, self._holder)
+            stopper.cancel()
+            await asyncio.gather(keeper, stopper, return_exceptions=True)
+            await self._drain()
 
-    async def _keep_lease(self) -> None:
+    async def _round(self) -> float:
+        """One turn of the loop. Returns when the next one is due if nothing happens before (time.monotonic())."""
+        await self._settle()  # before anything new is claimed: what is answered must be known first
+        now = time.monotonic()
+        if self._epoch is None:
+            return now + 0.1
+        if now >= self._house_at:
+            self._house_at = now + HOUSEKEEPING
+            await self._call(self._house.keep)
+        if now >= self._messages_at:
+            await self._claim_messages(now)
+        if now >= self._look_at:
+            self._look_at = now + LOOK_FOR_BROADCASTS
+            self._broadcasts = await self._call(self._store.running_broadcasts)
+        for position, broadcast in enumerate(self._broadcasts):
+            # Broadcasts that wait behind this one get their share of the slots.
+            share = max(1, self._free() // (len(self._broadcasts) - position))
+            if self._free() > 0 and now >= self._claim_at.get(broadcast["id"], 0.0):
+                await self._claim_deliveries(broadcast, share)
+        due = [self._look_at, self._messages_at, self._house_at]
+        if self._free() > 0:
+            due += [self._claim_at.get(broadcast["id"], 0.0) for broadcast in self._broadcasts]
+        return min(due)
+
+    async def _keep_alive(self) -> None:
+        """Register, renew, and turn what dead dispatchers left behind into unknown."""
         while True:
             try:
-                epoch = await self._call(self._store.take_lease, LEASE, self._holder, LEASE_SECONDS)
-                if epoch is not None and epoch != self._epoch:
-                    left = await self._call(self._store.recover_sending, LEASE, epoch)
-                    if left:
-                        log.warning("%d sends were cut off by a crash: unknown until the provider reports them", left)
-                self._epoch = epoch
+                asked = time.monotonic()
+                if self._epoch is None or not await self._call(
+                    self._store.renew_dispatcher, self._epoch, LEASE_SECONDS
+                ):
+                    me = self._me
+                    self._epoch = await self._call(
+                        self._store.register_dispatcher, me.host, me.pid, me.process, LEASE_SECONDS
+                    )
+                self._sends_until = asked + LEASE_SECONDS - MARGIN
+                if left := await self._call(self._store.recover_crashed, self._me.host, alive):
+                    log.warning("%d sends were cut off by a crash: unknown until the provider reports them", left)
             except Exception:
-                log.exception("The dispatch lease could not be renewed")
-                self._epoch = None
-            await asyncio.sleep(RENEW_EVERY if self._epoch else 0.5)
+                log.exception("This dispatcher could not renew itself in the database")
+            await asyncio.sleep(RENEW_EVERY if time.monotonic() < self._sends_until else 0.5)
 
     async def _drain(self) -> None:
         if self._flying:
             await asyncio.wait(self._flying, timeout=DRAIN_SECONDS)
         await self._settle()
+        if self._epoch is not None:
+            if left := await self._call(self._store.end_dispatcher, self._epoch):
+                log.warning("%d sends had no answer in time: unknown until the provider reports them", left)
+            self._epoch = None
 
     # ------------------------------------------------------------------ sending
-    async def _send_what_is_due(self) -> bool:
-        """Messages to people in conversation first, then broadcasts in turn. Returns whether anything was claimed."""
-        epoch = self._epoch
-        if epoch is None:
-            return False
-        worked = False
-        free = self._free()
-        if free > 0:
-            for queued in await self._call(self._store.claim_messages, min(free, 8), LEASE, epoch):
-                worked = True
-                self._pace(queued.sender).reserve()  # counts against the number's rate, but does not queue behind bulk
-                connector = self._connectors.get(queued.channel)
-                if connector is None:
-                    self._settled_messages.append(_no_channel(queued.id, queued.claimed_at, queued.channel))
-                    continue
-                self._fly(self._one_message(connector, queued))
-        broadcasts = await self._call(self._store.running_broadcasts)
-        self._claimed_any = False
-        for position, broadcast in enumerate(broadcasts):
-            free = self._free()
-            pace = self._pace(broadcast["sender"])
-            # Broadcasts that wait behind this one get their share of the slots.
-            share = max(1, free // (len(broadcasts) - position)) if free > 0 else 0
-            limit = min(share, pace.available(HORIZON))
-            connector = self._connectors.get(broadcast["channel"])
-            if connector is None:
-                reason = f"O canal {broadcast['channel']} não está configurado."
-                await self._call(self._store.pause_broadcast, broadcast["id"], reason)
-                continue
-            if limit <= 0:
-                continue
-            for claimed in await self._call(self._store.claim_deliveries, broadcast["id"], limit, LEASE, epoch):
-                worked = self._claimed_any = True
-                self._fly(self._one_delivery(connector, broadcast, claimed, pace.reserve()))
-        return worked or bool(self._flying or self._settled or self._settled_messages)
-
     def _free(self) -> int:
-        """Places in the window: a row counts from its claim until its settlement is committed."""
-        return self._settings.window - len(self._flying) - len(self._settled) - len(self._settled_messages)
+        """Places in the window: a row counts from its claim until its settlement is committed.
 
-    async def _one_delivery(self, connector: Connector, broadcast: dict[str, str], claimed: Any, wait: float) -> None:
-        if wait > 0:
-            await asyncio.sleep(wait)
-        settlement = await send_delivery(connector, self._template(broadcast), claimed, self._key, self._installation)
+        A process that has just started, or whose connections failed, opens them one after the other: what is claimed
+        while a connection is still being made would be unknown after a crash although nothing ever left.
+        """
+        open_slots = min(self._window, 1 + 2 * self._answers)
+        return open_slots - len(self._flying) - len(self._settled) - len(self._settled_messages)
+
+    async def _claim_messages(self, now: float) -> None:
+        """Messages to people in conversation go before anything of a broadcast."""
+        free = self._free()
+        if free <= 0 or self._epoch is None:
+            return
+        queued = await self._call(self._store.claim_messages, free, self._epoch, self._rules)
+        self._messages_at = now if queued else now + LOOK_FOR_MESSAGES
+        for message in queued:
+            self._fly(self._one_message(message, self._moment(message.send_at)))
+
+    async def _claim_deliveries(self, broadcast: dict[str, Any], limit: int) -> None:
+        connector = self._connectors.get(broadcast["channel"])
+        if connector is None:
+            reason = f"O canal {broadcast['channel']} não está configurado."
+            await self._call(self._store.pause_broadcast, broadcast["id"], reason)
+            return
+        if self._epoch is None:
+            return
+        start = self._last.get(broadcast["sender"], 0.0) - time.monotonic()
+        claim = await self._call(
+            self._store.claim_deliveries,
+            broadcast["id"],
+            limit,
+            self._epoch,
+            self._rules,
+            self._store.now() + int(start * 1_000_000) if start > 0 else 0,
+        )
+        self._claim_at[broadcast["id"]] = (
+            time.monotonic() + LOOK_FOR_BROADCASTS if claim.again_at is None else self._moment(claim.again_at)
+        )
+        template = self._template(broadcast)
+        for claimed in claim.rows:
+            self._fly(
+                self._one_delivery(connector, template, claimed, self._moment(claimed.send_at), claim.interval / 1e6)
+            )
+
+    async def _one_delivery(
+        self, connector: Connector, template: Template, claimed: Claimed, moment: float, interval: float
+    ) -> None:
+        if await self._begin(claimed.sender, moment, interval):
+            settlement = await send_delivery(connector, template, claimed, self._key, self._installation)
+        else:
+            settlement = _fenced(claimed)
         self._settled.append(settlement)
-        if settlement.slow_down:
-            self._pace(claimed.sender).slow_down(settlement.slow_down)
-        if settlement.blocked:
-            self._blocked[claimed.broadcast_id] = settlement.blocked
+        self._answered(settlement)
 
-    async def _one_message(self, connector: Connector, queued: Any) -> None:
-        settlement = await send_message(connector, queued, self._installation)
+    async def _one_message(self, queued: QueuedMessage, moment: float) -> None:
+        connector = self._connectors.get(queued.channel)
+        if connector is None:
+            settlement = _no_channel(queued)
+        elif await self._begin(queued.sender, moment, 0.0):
+            settlement = await send_message(connector, queued, self._installation)
+        else:
+            settlement = _fenced(queued)
         self._settled_messages.append(settlement)
-        if settlement.slow_down:
-            self._pace(queued.sender).slow_down(settlement.slow_down)
+        self._answered(settlement)
 
-    def _fly(self, coroutine: Any) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(coroutine)
+    async def _begin(self, sender: str, moment: float, interval: float) -> bool:
+        """Wait for a row's moment. False: this process was given up meanwhile (it was frozen) and must not send."""
+        if (wait := moment - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+        now = time.monotonic()
+        # Those that woke up late must not go out in a bunch: the spacing holds between real beginnings.
+        begins = max(now, self._last.get(sender, 0.0) + interval)
+        self._last[sender] = begins
+        if begins - now > 0.001:
+            await asyncio.sleep(begins - now)
+        return time.monotonic() < self._sends_until
+
+    def _answered(self, settlement: Settlement) -> None:
+        self._answers = 0 if settlement.trouble else self._answers + 1
+        self._wake.set()
+
+    def _fly(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
         self._flying.add(task)
         task.add_done_callback(self._flying.discard)
 
     async def _settle(self) -> None:
         deliveries, self._settled = self._settled, []
         messages, self._settled_messages = self._settled_messages, []
-        blocked, self._blocked = self._blocked, {}
+        failed = {s.broadcast_id for s in deliveries if s.state is DeliveryState.FAILED}
         try:
             if deliveries:
                 await self._call(self._store.settle_deliveries, deliveries)
@@ -184,70 +257,59 @@ class Dispatcher:
             if messages:
                 await self._call(self._store.settle_messages, messages)
                 messages = []
-            for broadcast_id, reason in list(blocked.items()):
-                await self._call(self._store.pause_broadcast, broadcast_id, reason)
-                del blocked[broadcast_id]
         finally:  # what could not be written now is written next time
             self._settled[:0] = deliveries
             self._settled_messages[:0] = messages
-            self._blocked = {**blocked, **self._blocked}
+        for broadcast_id in sorted(failed):
+            await self._call(self._house.stop_early, broadcast_id)
 
-    # ------------------------------------------------------------------ beside sending
-    async def _keep_house(self) -> None:
-        try:
-            await self._sweep()
-        finally:
-            # Nothing is at its end while rows are still being claimed, and looking costs a scan.
-            if not self._claimed_any:
-                await self._finish()
-
-    async def _sweep(self) -> None:
-        swept = await self._call(
-            lambda: sweep(
-                self._store,
-                key=self._key,
-                texts=self._texts,
-                talk_button=self._settings.talk_button,
-                older_than=self._settings.sweep_after,
-            )
-        )
-        if swept:
-            log.warning("%d replies were redirected without the bot", swept)
-
-    async def _finish(self) -> None:
-        if dropped := await self._call(self._store.drop_abandoned_uploads, ABANDONED):
-            log.info("%d uploads that nobody finished reading were dropped", dropped)
-        for broadcast_id in await self._call(self._store.finish_broadcasts):
-            log.info("Broadcast %s has nothing left to send", broadcast_id)
-            self._templates.pop(broadcast_id, None)
-
-    def _template(self, broadcast: dict[str, str]) -> Template:
+    # ------------------------------------------------------------------ small things
+    def _template(self, broadcast: dict[str, Any]) -> Template:
         found = self._templates.get(broadcast["id"])
         if found is None:
+            if len(self._templates) > 100:
+                self._templates.clear()
             found = self._templates[broadcast["id"]] = Template.from_meta(orjson.loads(broadcast["template"]))
         return found
 
-    def _pace(self, sender: str) -> Pace:
-        if sender not in self._paces:
-            self._paces[sender] = Pace(self._settings.rate)
-        return self._paces[sender]
+    def _moment(self, at: int) -> float:
+        """Microseconds UTC as time.monotonic()."""
+        return time.monotonic() + (at - self._store.now()) / 1e6
+
+    async def _until(self, moment: float) -> None:
+        """Sleep until `moment` or until something happens."""
+        wait = moment - time.monotonic()
+        if wait > 0 and not self._wake.is_set():
+            try:
+                await asyncio.wait_for(self._wake.wait(), wait)
+            except asyncio.TimeoutError:
+                return
+
+    async def _wake_on(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._wake.set()
 
     @staticmethod
-    async def _call(function: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.to_thread(function, *arguments)
-
-    @staticmethod
-    async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    async def _sleep(stop: asyncio.Event, seconds: float) -> None:
         try:
             await asyncio.wait_for(stop.wait(), seconds)
         except asyncio.TimeoutError:
             return
 
+    @staticmethod
+    async def _call(function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.to_thread(function, *arguments)
 
-def _no_channel(row: int, claimed_at: int, channel: str) -> Settlement:
+
+def _no_channel(row: QueuedMessage) -> Settlement:
     return Settlement(
-        row, claimed_at, DeliveryState.FAILED, error_code="channel", error=f"the channel {channel} is not configured"
-    )
+        row.id, row.claimed_at, DeliveryState.FAILED, error_code="channel",
+        error=f"the channel {row.channel} is not configured",
+    )  # fmt: skip
+
+
+def _fenced(row: Claimed | QueuedMessage) -> Settlement:
+    return not_sent(row, "fenced", "this dispatcher was given up before it could send")
 
 
 async def run_worker(services: Services, stop: asyncio.Event) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Container, Sequence
 
 #: So many first rows that all fail with one code stop a broadcast.
 FIRST_ALIKE = 10
@@ -13,7 +13,7 @@ LAST = 50
 LAST_SUSPECT = 10
 
 
-def stop_reason(first: Sequence[str | None], last: Sequence[str | None], suspects: Collection[str]) -> str | None:
+def stop_reason(first: Sequence[str | None], last: Sequence[str | None], suspects: Container[str]) -> str | None:
     """Why (pt-BR) to pause a broadcast, None to go on.
 
     Args:

@@ -7,11 +7,23 @@ from plugin.store.broadcasts import BroadcastQueries
 from plugin.store.catalogue import CatalogueQueries
 from plugin.store.database import Database, new_id
 from plugin.store.desk import DeskQueries
+from plugin.store.dispatchers import DispatcherQueries
+from plugin.store.fence import FenceQueries
 from plugin.store.replies import ReplyQueries
 from plugin.store.uploads import UploadQueries
 
 
-class Store(UploadQueries, AccessQueries, CatalogueQueries, BroadcastQueries, ReplyQueries, DeskQueries, Database):
+class Store(
+    UploadQueries,
+    AccessQueries,
+    CatalogueQueries,
+    BroadcastQueries,
+    ReplyQueries,
+    DeskQueries,
+    DispatcherQueries,
+    FenceQueries,
+    Database,
+):
     """Everything that can be asked of the database."""
 
 

@@ -9,11 +9,9 @@ from sqlalchemy import select, text
 from sqlalchemy.engine import Connection
 
 from plugin.domain.conversation import Contact
-from plugin.domain.delivery import DeliveryState
 from plugin.store import tables as t
 from plugin.store.database import new_id
 from plugin.store.meta import MetaQueries, mapping, to_json
-from plugin.usecases.dispatch import QueuedMessage, Settlement
 
 
 class ContactQueries(MetaQueries):
@@ -146,76 +144,6 @@ class ContactQueries(MetaQueries):
                     "sent_at": self.now() if provider_id else None,
                 },
             )
-
-    def claim_messages(self, limit: int, lease: str, epoch: int) -> list[QueuedMessage]:
-        """Turn up to `limit` queued messages into `sending` and commit; one per contact, so that order is kept."""
-        now = self.now()
-        skip_locked = " FOR UPDATE SKIP LOCKED" if self.dialect == "postgresql" else ""
-        with self.write() as connection:
-            rows = connection.execute(
-                text(
-                    "UPDATE message SET state = 'sending', attempts = attempts + 1, epoch = :epoch, claimed_at = :now"
-                    " WHERE id IN (SELECT m.id FROM message m WHERE m.state = 'queued' AND m.at <= :now"
-                    " AND NOT EXISTS (SELECT 1 FROM message e WHERE e.contact_id = m.contact_id AND e.id < m.id"
-                    " AND e.state IN ('queued', 'sending'))"
-                    f" ORDER BY m.id LIMIT :n{skip_locked})"
-                    " AND EXISTS (SELECT 1 FROM lease WHERE name = :lease AND epoch = :epoch AND expires_at > :now)"
-                    " RETURNING id, contact_id, text, buttons, attempts, claimed_at"
-                ),
-                {"n": limit, "lease": lease, "epoch": epoch, "now": now},
-            ).all()
-            found = [mapping(row) for row in rows]
-            people = {
-                row.id: _contact(mapping(row))
-                for row in connection.execute(
-                    select(t.contact).where(t.contact.c.id.in_({f["contact_id"] for f in found}))
-                )
-            }
-        return [
-            QueuedMessage(
-                id=f["id"],
-                channel=people[f["contact_id"]].channel,
-                sender=people[f["contact_id"]].sender,
-                address=people[f["contact_id"]].address,
-                user_ref=people[f["contact_id"]].user_ref,
-                text=f["text"],
-                buttons=f["buttons"],
-                attempts=f["attempts"],
-                claimed_at=f["claimed_at"],
-            )
-            for f in sorted(found, key=lambda f: int(f["id"]))
-        ]
-
-    def settle_messages(self, settlements: Sequence[Settlement]) -> None:
-        """Write the provider's answers to messages of agents and of the system."""
-        now = self.now()
-        with self.write() as connection:
-            for s in settlements:
-                if s.state is DeliveryState.QUEUED:
-                    statement = (
-                        "UPDATE message SET state = 'queued', attempts = attempts - :refund, error = :error, at = :at"
-                        " WHERE id = :id AND state IN ('sending', 'unknown') AND claimed_at = :claimed_at"
-                    )
-                else:
-                    statement = (
-                        "UPDATE message SET state = :state, provider_id = COALESCE(:p, provider_id), error = :error,"
-                        " sent_at = CASE WHEN :state = 'sent' THEN :now ELSE sent_at END"
-                        " WHERE id = :id AND state IN ('sending', 'unknown')"
-                    )
-                connection.execute(
-                    text(statement),
-                    {
-                        "id": s.id,
-                        "claimed_at": s.claimed_at,
-                        "state": s.state.value,
-                        "p": s.provider_id,
-                        "error": f"{s.error_code}: {s.error}" if s.error else None,
-                        "refund": int(s.refund),
-                        "now": now,
-                        # `at` is also when it may next be tried; it moves only while the message still waits.
-                        "at": now + int(s.delay * 1_000_000),
-                    },
-                )
 
     def conversation(self, contact_id: str, limit: int = 200) -> list[dict[str, Any]]:
         """The last `limit` messages with a person, oldest first."""

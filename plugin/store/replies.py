@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import and_, or_, select, text
@@ -11,11 +12,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, IntegrityError
 
 from plugin.connector import ConsentChange, InboundMessage, StatusUpdate, Unreadable
+from plugin.domain.refusal import Refusal
 from plugin.store import tables as t
-from plugin.store.consent import ConsentQueries
 from plugin.store.database import micros, new_id, retried
-from plugin.store.deliveries import DeliveryQueries
 from plugin.store.meta import to_json
+from plugin.store.outbox import OutboxQueries
 from plugin.store.routes import RouteQueries
 from plugin.usecases.receive import Person, StoredItem
 
@@ -24,7 +25,7 @@ _PASSED_AFTER = 5
 _FEW = "(CASE WHEN attempts < 7 THEN attempts ELSE 7 END)"
 
 
-class ReplyQueries(RouteQueries, DeliveryQueries, ConsentQueries):
+class ReplyQueries(RouteQueries, OutboxQueries):
     """Queries on `inbound`."""
 
     def store_batch(
@@ -34,9 +35,13 @@ class ReplyQueries(RouteQueries, DeliveryQueries, ConsentQueries):
         statuses: Sequence[StatusUpdate],
         consents: Sequence[tuple[ConsentChange, str | None]],
         unreadable: Sequence[tuple[Unreadable, str]],
+        refusals: Mapping[str, Refusal] = MappingProxyType({}),
     ) -> tuple[int, int]:
-        """Commit one webhook body. Returns how many messages were new and how many were seen before."""
-        return retried(partial(self._store_batch, channel, messages, statuses, consents, unreadable))
+        """Commit one webhook body. Returns how many messages were new and how many were seen before.
+
+        `refusals` explains the codes of failed statuses.
+        """
+        return retried(partial(self._store_batch, channel, messages, statuses, consents, unreadable, refusals))
 
     def _store_batch(
         self,
@@ -45,6 +50,7 @@ class ReplyQueries(RouteQueries, DeliveryQueries, ConsentQueries):
         statuses: Sequence[StatusUpdate],
         consents: Sequence[tuple[ConsentChange, str | None]],
         unreadable: Sequence[tuple[Unreadable, str]],
+        refusals: Mapping[str, Refusal],
     ) -> tuple[int, int]:
         new = 0
         with self.write() as connection:
@@ -54,10 +60,10 @@ class ReplyQueries(RouteQueries, DeliveryQueries, ConsentQueries):
                 at = received_at + offset
                 write = partial(self._store_message, connection, channel, item.person, item.message, at)
                 new += self._guarded(connection, channel, item.message, at, write) or 0
-            together = partial(self.apply_statuses, connection, statuses)
+            together = partial(self.apply_statuses, connection, statuses, refusals)
             if self._guarded(connection, channel, None, received_at, together) is None:
                 for update in statuses:
-                    alone = partial(self.apply_statuses, connection, [update])
+                    alone = partial(self.apply_statuses, connection, [update], refusals)
                     self._guarded(connection, channel, update, received_at, alone)
             for change, canonical in consents:
                 write = partial(self._apply_consent, connection, change, canonical)

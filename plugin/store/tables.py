@@ -255,6 +255,7 @@ broadcast = Table(
     Column("window", BigInteger, nullable=False),  # reply window, microseconds
     Column("state", String(16), nullable=False),  # scheduled | running | paused | finished | cancelled
     Column("state_reason", Text, nullable=False, default=""),
+    Column("state_code", Text, nullable=False, default=""),  # the provider's code that paused it
     # why a pause is more than a pause. restore: only reconciling ends it; wave: whoever resumes lets the rest go
     Column("hold", String(16), nullable=False, default=""),
     Column("test", Boolean, nullable=False, default=False),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Container
 from typing import Any
 
 from sqlalchemy import text
@@ -35,7 +35,7 @@ GROUP BY d.state, d.error_code
 class WatchQueries(MetaQueries):
     """Queries that judge a running broadcast."""
 
-    def stop_reason(self, broadcast_id: str, suspects: Collection[str]) -> str | None:
+    def stop_reason(self, broadcast_id: str, suspects: Container[str]) -> str | None:
         """Why (pt-BR) this broadcast should be paused by itself, see `plugin.domain.stop`; None: nothing is wrong.
 
         Only what was claimed since a person last said "go on" counts. `suspects`: codes of `Reaction.SUSPECT`.

@@ -13,10 +13,12 @@ from typing import Any
 from plugin.connector import InboundMessage, StatusUpdate
 from plugin.domain.access import Principal
 from plugin.domain.correlation import Correlation
+from plugin.domain.delivery import DeliveryState
 from plugin.domain.redirect import FreeText, Redirect, RedirectKind
 from plugin.domain.template import Template
 from plugin.store import Store
 from plugin.usecases.access import create_user
+from plugin.usecases.dispatch import Claimed, ClaimRules, Settlement
 from plugin.usecases.intake import take_upload
 from plugin.usecases.launch import LaunchRequest, launch
 from plugin.usecases.receive import Person, Route, StoredItem, route
@@ -127,32 +129,37 @@ class Scenario:
         request = self.request(self.upload(numbers, template, extra), template, redirect_, free_text=free_text, **more)
         return launch(self.store, self.operator, request, idempotency_key=f"test-key-{next(self._keys)}").broadcast_id
 
+    # ------------------------------------------------------------------ sending, without a dispatcher's loop
+    def dispatcher(self, seconds: float = 300) -> int:
+        """Announce a dispatching process on another machine; returns its epoch."""
+        return self.store.register_dispatcher("elsewhere", 1, "", seconds)
+
+    def claim(self, broadcast_id: str, limit: int = 100, epoch: int | None = None, **rules: Any) -> list[Claimed]:
+        """Claim rows with all the room in the world at the wire; `rules` are of `ClaimRules`."""
+        room = ClaimRules(**{"rate": 1_000_000, "horizon": 1_000_000, **rules})
+        return self.store.claim_deliveries(broadcast_id, limit, epoch or self.dispatcher(), room).rows
+
+    def settle(self, claimed: Sequence[Claimed], state: DeliveryState = DeliveryState.SENT, **more: Any) -> None:
+        """Answer claims as the provider would; accepted ones get an id."""
+        self.store.settle_deliveries(
+            [
+                Settlement(
+                    c.id, c.claimed_at, state, provider_id=f"wamid.out.{c.id}", address=c.address.lstrip("+"), **more
+                )
+                if state is DeliveryState.SENT
+                else Settlement(c.id, c.claimed_at, state, **more)
+                for c in claimed
+            ]
+        )
+
     def send_all(self, broadcast_id: str) -> dict[str, int]:
         """Mark everything queued as sent, as the dispatcher does. Returns {address: delivery id}."""
-        from plugin.domain.delivery import DeliveryState
-        from plugin.usecases.dispatch import Settlement
-
-        epoch = self.store.take_lease("dispatch", "test", 60)
-        assert epoch is not None
-        sent: dict[str, int] = {}
-        while True:
-            claimed = self.store.claim_deliveries(broadcast_id, 100, "dispatch", epoch)
-            if not claimed:
-                self.store.drop_lease("dispatch", "test")
-                return sent
-            self.store.settle_deliveries(
-                [
-                    Settlement(
-                        c.id,
-                        c.claimed_at,
-                        DeliveryState.SENT,
-                        provider_id=f"wamid.out.{c.id}",
-                        address=c.address.lstrip("+"),
-                    )
-                    for c in claimed
-                ]
-            )
+        epoch, sent = self.dispatcher(), dict[str, int]()
+        while claimed := self.claim(broadcast_id, epoch=epoch):
+            self.settle(claimed)
             sent.update({c.address: c.id for c in claimed})
+        self.store.end_dispatcher(epoch)
+        return sent
 
     # ------------------------------------------------------------------ replies
     def inbound(self, address: str | None, text: str = "Oi", **more: Any) -> InboundMessage:

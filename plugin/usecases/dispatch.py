@@ -4,42 +4,60 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 
 from plugin.connector import (
     Ambiguous,
-    Blocked,
     Connector,
     NotSent,
     Outbound,
-    Rejected,
-    SendError,
+    Refused,
     SendResult,
     TemplateMessage,
     TextMessage,
-    Throttled,
-    Transient,
 )
 from plugin.domain.correlation import Correlation
 from plugin.domain.delivery import DeliveryState
+from plugin.domain.refusal import Reaction, Refusal
 from plugin.domain.template import Template
 from plugin.domain.token import ButtonToken
 
 log = logging.getLogger(__name__)
 
-#: Attempts for an error that trying later may cure.
-MAX_ATTEMPTS = 3
-#: Seconds until the first new try; each further one waits twice as long.
-RETRY_SECONDS = 1.0
-#: Seconds until something is tried again that only a person can put right.
-BLOCKED_SECONDS = 30.0
+#: Seconds until something is tried again that never left this machine.
+NOT_SENT_SECONDS = 1.0
+#: Seconds until a message is tried again that only a person can help (a delivery waits for its paused broadcast).
+PAUSED_SECONDS = 30.0
+#: Meta asks to wait 4^X seconds for one person; X grows with the attempts up to this (17 minutes).
+_LONGEST_WAIT = 5
+
+
+@dataclass(frozen=True)
+class ClaimRules:
+    """What a claim obeys apart from the broadcast's own choices.
+
+    `rate`: messages per second of a sending number that has none of its own. `horizon`: microseconds that places may
+    lie ahead. `quiet`: microseconds of silence after which a conversation with the bot is over. `frequency`: at most
+    so many broadcasts per person within so many microseconds (0: no cap). `daily`: different people a number may
+    write to in 24 hours (0: no limit).
+    """
+
+    rate: float = 1000.0
+    horizon: int = 30_000
+    quiet: int = 0
+    frequency: tuple[int, int] = (0, 0)
+    daily: int = 0
 
 
 @dataclass(frozen=True)
 class Claimed:
-    """A delivery this process may send, once. `variables` is JSON text {placeholder: value}."""
+    """A delivery this process may send, once, at `send_at` (microseconds UTC).
+
+    `variables` is JSON text {placeholder: value}. `attempts` counts claims, this one included; `tries` the refusals
+    that counted so far.
+    """
 
     id: int
     broadcast_id: str
@@ -47,12 +65,31 @@ class Claimed:
     address: str
     variables: str | None
     attempts: int
+    tries: int
     claimed_at: int
+    send_at: int
+    #: The provider had been failing: a success is worth telling.
+    unwell: bool = False
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a claim brought, and when asking again makes sense (microseconds UTC; None: nothing waits).
+
+    `interval`: microseconds between two messages of the sending number, for whoever falls behind.
+    """
+
+    rows: list[Claimed] = field(default_factory=list)
+    again_at: int | None = None
+    interval: int = 0
 
 
 @dataclass(frozen=True)
 class QueuedMessage:
-    """A message of an agent or of the system this process may send, once. `buttons` is JSON text [[id, title]…]."""
+    """A message of an agent or of the system this process may send, once, at `send_at` (microseconds UTC).
+
+    `buttons` is JSON text [[id, title]…].
+    """
 
     id: int
     channel: str
@@ -63,16 +100,21 @@ class QueuedMessage:
     buttons: str
     attempts: int
     claimed_at: int
+    send_at: int
+    unwell: bool = False
 
 
 @dataclass(frozen=True)
 class Settlement:
     """What became of a claimed row.
 
-    `claimed_at` names the claim it answers (microseconds UTC). State `queued` gives the row back: after `delay`
-    seconds it may be claimed again; `refund` when the refusal was not
-    this recipient's fault and costs no attempt. `slow_down` asks the whole sending number to wait so many seconds;
-    `blocked` says why the whole broadcast must stop.
+    `claimed_at` names the claim it answers (microseconds UTC). States `queued` and `deferred` give the row back, the
+    latter for `delay` seconds; `counts` when the refusal used up one of the recipient's tries.
+
+    The rest concerns more than this row. `sender`: the sending number, when the answer says something about it;
+    `trouble`: the provider is unwell (for its breaker); `back_off`: the whole number waits so many seconds; `pause`:
+    the refusal that stops the whole broadcast `broadcast_id`; `suppress`: the person asked the provider not to hear
+    from us.
     """
 
     id: int
@@ -84,9 +126,13 @@ class Settlement:
     error_code: str | None = None
     error: str | None = None
     delay: float = 0.0
-    refund: bool = False
-    slow_down: float = 0.0
-    blocked: str = ""
+    counts: bool = False
+    sender: str = ""
+    broadcast_id: str = ""
+    trouble: bool = False
+    back_off: float = 0.0
+    pause: Refusal | None = None
+    suppress: bool = False
 
 
 def template_message(template: Template, claimed: Claimed, key: bytes) -> TemplateMessage:
@@ -111,7 +157,7 @@ async def send_delivery(
         content=template_message(template, claimed, key),
         correlation=str(Correlation("d", claimed.id, claimed.attempts, installation)),
     )
-    return await _send(connector, message, claimed.id, claimed.claimed_at, claimed.attempts)
+    return await _send(connector, message, claimed, claimed.tries)
 
 
 async def send_message(connector: Connector, queued: QueuedMessage, installation: str) -> Settlement:
@@ -124,56 +170,84 @@ async def send_message(connector: Connector, queued: QueuedMessage, installation
         content=TextMessage(queued.text, buttons),
         correlation=str(Correlation("m", queued.id, queued.attempts, installation)),
     )
-    return await _send(connector, message, queued.id, queued.claimed_at, queued.attempts)
+    return await _send(connector, message, queued, queued.attempts - 1)
 
 
-async def _send(connector: Connector, message: Outbound, row: int, claim: int, attempts: int) -> Settlement:
+async def _send(connector: Connector, message: Outbound, row: Claimed | QueuedMessage, tries: int) -> Settlement:
     try:
-        return _accepted(await connector.send(message), row, claim)
-    except SendError as error:
-        return _refused(error, row, claim, attempts)
+        return _accepted(row, await connector.send(message))
+    except Refused as error:
+        return _refused(row, error, tries)
+    except NotSent as error:
+        return not_sent(row, error.code or type(error).__name__, error.message, trouble=True)
+    except Ambiguous as error:
+        return Settlement(
+            row.id, row.claimed_at, DeliveryState.UNKNOWN, sender=row.sender, trouble=True,
+            error_code=error.code or "Ambiguous", error=error.message,
+        )  # fmt: skip
     except Exception as error:
         # A connector must not raise anything else; when it does, nobody knows whether bytes left.
         log.exception("The connector %s failed in a way it should not", connector.name)
-        return Settlement(row, claim, DeliveryState.UNKNOWN, error_code="connector", error=type(error).__name__)
+        return Settlement(
+            row.id, row.claimed_at, DeliveryState.UNKNOWN, error_code="connector", error=type(error).__name__
+        )
 
 
-def _accepted(result: SendResult, row: int, claim: int) -> Settlement:
+def not_sent(row: Claimed | QueuedMessage, code: str, error: str, *, trouble: bool = False) -> Settlement:
+    """Give a row back of which no byte left: it costs no try."""
     return Settlement(
-        row, claim, DeliveryState.SENT, provider_id=result.provider_id, address=result.address, user_ref=result.user_id
+        row.id, row.claimed_at, DeliveryState.DEFERRED, error_code=code, error=error, delay=NOT_SENT_SECONDS,
+        sender=row.sender, trouble=trouble,
+    )  # fmt: skip
+
+
+def _accepted(row: Claimed | QueuedMessage, result: SendResult) -> Settlement:
+    return Settlement(
+        row.id, row.claimed_at, DeliveryState.SENT, provider_id=result.provider_id, address=result.address,
+        user_ref=result.user_id, sender=row.sender if row.unwell else "",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Consequence:
+    """What a refusal means for its row: the state it gets, for how many seconds, and whether that used up a try."""
+
+    state: DeliveryState
+    delay: float = 0.0
+    counts: bool = False
+
+
+def consequence(refusal: Refusal, attempts: int, tries: int, retry_after: float | None = None) -> Consequence:
+    """The same for an answer of the provider and for a `failed` status that comes later."""
+    reaction = refusal.reaction
+    if reaction is Reaction.PAUSE:
+        return Consequence(DeliveryState.QUEUED, PAUSED_SECONDS)
+    if reaction is Reaction.BACK_OFF:
+        return Consequence(DeliveryState.DEFERRED, retry_after or refusal.seconds)
+    if reaction is Reaction.WAIT:
+        return Consequence(DeliveryState.DEFERRED, max(4.0 ** min(attempts - 1, _LONGEST_WAIT), retry_after or 0.0))
+    if reaction is Reaction.RETRY and tries < refusal.tries:
+        return Consequence(DeliveryState.DEFERRED, retry_after or refusal.seconds * 2**tries, counts=True)
+    if reaction is Reaction.DEFER and tries < refusal.tries:
+        return Consequence(DeliveryState.DEFERRED, max(refusal.seconds, retry_after or 0.0), counts=True)
+    return Consequence(DeliveryState.FAILED)
+
+
+def _refused(row: Claimed | QueuedMessage, error: Refused, tries: int) -> Settlement:
+    refusal = error.refusal
+    found = consequence(refusal, row.attempts, tries, error.retry_after)
+    return Settlement(
+        row.id,
+        row.claimed_at,
+        found.state,
+        error_code=error.code,
+        error=error.message,
+        delay=found.delay,
+        counts=found.counts,
+        sender=row.sender,
+        broadcast_id=row.broadcast_id if isinstance(row, Claimed) else "",
+        trouble=refusal.reaction is Reaction.RETRY,
+        back_off=found.delay if refusal.reaction is Reaction.BACK_OFF else 0.0,
+        pause=refusal if refusal.reaction is Reaction.PAUSE else None,
+        suppress=refusal.reaction is Reaction.SUPPRESS,
     )
-
-
-def _refused(error: SendError, row: int, claim: int, attempts: int) -> Settlement:
-    code, text = error.code or type(error).__name__, error.message
-    if isinstance(error, Ambiguous):
-        return Settlement(row, claim, DeliveryState.UNKNOWN, error_code=code, error=text)
-    if isinstance(error, Throttled):
-        wait = error.retry_after
-        return Settlement(
-            row, claim, DeliveryState.QUEUED, error_code=code, error=text, delay=wait, refund=True, slow_down=wait
-        )
-    if isinstance(error, NotSent):
-        return Settlement(
-            row,
-            claim,
-            DeliveryState.QUEUED,
-            error_code=code,
-            error=text,
-            delay=RETRY_SECONDS,
-            refund=True,
-            slow_down=RETRY_SECONDS,
-        )
-    if isinstance(error, Blocked):
-        reason = f"{text} (código {code})"
-        return Settlement(
-            row, claim, DeliveryState.QUEUED, error_code=code, error=text,
-            delay=BLOCKED_SECONDS, refund=True, blocked=reason,
-        )  # fmt: skip
-    if isinstance(error, Transient) and attempts < MAX_ATTEMPTS:
-        return Settlement(
-            row, claim, DeliveryState.QUEUED, error_code=code, error=text, delay=RETRY_SECONDS * 2**attempts
-        )
-    if not isinstance(error, (Rejected, Transient)):
-        log.warning("A send error of no known class was taken as final: %s", type(error).__name__)
-    return Settlement(row, claim, DeliveryState.FAILED, error_code=code, error=text)

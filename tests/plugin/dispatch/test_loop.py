@@ -14,18 +14,17 @@ from channels.loopback.connector import LoopbackConnector
 from plugin.bootstrap import Services
 from plugin.connector import (
     Ambiguous,
-    Blocked,
     NotSent,
     Outbound,
-    Rejected,
+    Refused,
     SendResult,
     StatusUpdate,
     TemplateMessage,
     TextMessage,
-    Throttled,
-    Transient,
 )
-from plugin.dispatch.loop import LEASE, Dispatcher
+from plugin.dispatch.loop import Dispatcher
+from plugin.dispatch.process import this_process
+from plugin.domain.refusal import Reaction, Refusal
 from plugin.domain.template import Template
 from plugin.domain.token import ButtonToken
 from plugin.settings import Settings
@@ -38,7 +37,11 @@ from plugin.usecases.report import report
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plugin.dispatch.loop.HOUSEKEEPING", 0.05)
-    monkeypatch.setattr("plugin.usecases.dispatch.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("plugin.usecases.dispatch.NOT_SENT_SECONDS", 0.05)
+
+
+def refused(reaction: Reaction, code: str, *, seconds: float = 0.05, tries: int = 0) -> Refused:
+    return Refused(Refusal(code, reaction, "Foi assim.", "It was so.", "Faça isto.", "Do this.", seconds, tries), "no")
 
 
 class Loopback(LoopbackConnector):
@@ -106,11 +109,11 @@ async def test_a_broadcast_is_sent_with_its_values_tokens_and_correlation_and_fi
 @pytest.mark.parametrize(
     ("error", "end", "sends"),
     [
-        (Rejected("no WhatsApp", "131026"), {"failed": 1}, 1),
+        (refused(Reaction.FAIL, "131026"), {"failed": 1}, 1),
         (Ambiguous("timeout"), {"unknown": 1}, 1),
         (RuntimeError("a bug in a connector"), {"unknown": 1}, 1),
         (NotSent("refused"), {"sent": 1}, 2),
-        (Throttled("slow down", "130429", retry_after=0.05), {"sent": 1}, 2),
+        (refused(Reaction.BACK_OFF, "130429"), {"sent": 1}, 2),
     ],
     ids=["rejected", "ambiguous", "bug", "not sent", "throttled"],
 )
@@ -129,7 +132,7 @@ async def test_each_refusal_has_its_own_end(
 async def test_an_error_that_waiting_may_cure_is_tried_three_times(scenario: Scenario) -> None:
     broadcast = scenario.launch([scenario.number()])
     connector = Loopback()
-    connector.fail_next(*[Transient("try again", "131000")] * 3)
+    connector.fail_next(*[refused(Reaction.RETRY, "131000", tries=2)] * 3)
     async with dispatching(scenario.store, connector):
         await until(lambda: connector.attempts == 3)
         await until(lambda: report(scenario.store, scenario.operator, broadcast).state == "finished")
@@ -139,22 +142,20 @@ async def test_an_error_that_waiting_may_cure_is_tried_three_times(scenario: Sce
 async def test_an_error_that_concerns_everybody_pauses_the_broadcast_with_its_reason(scenario: Scenario) -> None:
     broadcast = scenario.launch([scenario.number() for _ in range(30)])
     connector = Loopback()
-    connector.fail_next(*[Blocked("token expired", "190")] * 30)
+    connector.fail_next(*[refused(Reaction.PAUSE, "190")] * 30)
     async with dispatching(scenario.store, connector, window=2):
         await until(lambda: report(scenario.store, scenario.operator, broadcast).state == "paused")
     found = report(scenario.store, scenario.operator, broadcast)
-    assert "190" in found.state_reason
+    assert found.state_reason == "Foi assim. Faça isto."
     assert states(scenario, broadcast) == {"queued": 30}
 
 
 async def test_what_a_dead_dispatcher_left_open_becomes_unknown_and_its_status_settles_it(scenario: Scenario) -> None:
     broadcast = scenario.launch([scenario.number() for _ in range(3)])
-    epoch = scenario.store.take_lease(LEASE, "the dead one", 60)
-    assert epoch is not None
-    claimed = scenario.store.claim_deliveries(broadcast, 2, LEASE, epoch)
+    claimed = scenario.claim(broadcast, 2)
     assert len(claimed) == 2
     with scenario.store.write() as connection:
-        connection.exec_driver_sql("UPDATE lease SET expires_at = 0")
+        connection.exec_driver_sql("UPDATE dispatcher SET expires_at = 0")
     connector = Loopback()
     async with dispatching(scenario.store, connector):
         await until(lambda: states(scenario, broadcast) == {"unknown": 2, "sent": 1})
@@ -164,30 +165,36 @@ async def test_what_a_dead_dispatcher_left_open_becomes_unknown_and_its_status_s
     assert states(scenario, broadcast) == {"unknown": 1, "sent": 1, "delivered": 1}
 
 
-def test_a_dispatcher_that_lost_its_lease_claims_nothing(scenario: Scenario) -> None:
+async def test_a_dead_process_of_the_same_machine_is_noticed_at_once(scenario: Scenario) -> None:
     broadcast = scenario.launch([scenario.number()])
-    old = scenario.store.take_lease(LEASE, "one", 60)
-    assert old is not None
-    scenario.store.drop_lease(LEASE, "one")
-    new = scenario.store.take_lease(LEASE, "two", 60)
-    assert new == old + 1
-    assert scenario.store.take_lease(LEASE, "one", 60) is None
-    assert scenario.store.claim_deliveries(broadcast, 10, LEASE, old) == []
-    assert len(scenario.store.claim_deliveries(broadcast, 10, LEASE, new)) == 1
+    me = this_process()
+    epoch = scenario.store.register_dispatcher(me.host, me.pid, "an earlier process with my pid", 300)
+    scenario.claim(broadcast, 1, epoch)
+    async with dispatching(scenario.store, Loopback()):
+        await until(lambda: states(scenario, broadcast) == {"unknown": 1}, 3)
+
+
+def test_a_dispatcher_that_was_given_up_claims_nothing(scenario: Scenario) -> None:
+    broadcast = scenario.launch([scenario.number()])
+    old, new = scenario.dispatcher(), scenario.dispatcher()
+    assert old < new
+    scenario.store.end_dispatcher(old)
+    assert not scenario.store.renew_dispatcher(old, 60)
+    assert scenario.claim(broadcast, 10, old) == []
+    assert len(scenario.claim(broadcast, 10, new)) == 1
 
 
 def test_nothing_is_claimed_after_a_pause_or_an_opt_out(scenario: Scenario) -> None:
     stays, goes = scenario.number(), scenario.number()
     broadcast = scenario.launch([stays, goes])
-    epoch = scenario.store.take_lease(LEASE, "one", 60)
-    assert epoch is not None
+    epoch = scenario.dispatcher()
     with scenario.store.write() as connection:
         scenario.store.write_opt_out(connection, goes, "word")
     assert scenario.store.pause_broadcast(broadcast, "a person asked")
-    assert scenario.store.claim_deliveries(broadcast, 10, LEASE, epoch) == []
+    assert scenario.claim(broadcast, 10, epoch) == []
     with scenario.store.write() as connection:
         connection.exec_driver_sql("UPDATE broadcast SET state = 'running'")
-    assert [c.address for c in scenario.store.claim_deliveries(broadcast, 10, LEASE, epoch)] == [stays]
+    assert [c.address for c in scenario.claim(broadcast, 10, epoch)] == [stays]
 
 
 @pytest.mark.parametrize("order", [["sent", "delivered", "read"], ["read", "delivered", "sent"], ["delivered", "read"]])
@@ -253,7 +260,7 @@ async def test_a_message_that_only_a_person_can_unblock_neither_spins_nor_starve
         async def send(self, message: Outbound) -> SendResult:
             if isinstance(message.content, TextMessage):
                 self.attempts += 1
-                raise Blocked("token expired", "190")
+                raise refused(Reaction.PAUSE, "190")
             return await super().send(message)
 
     connector = Expired()

@@ -18,8 +18,6 @@ from plugin.usecases.receive import route
 from plugin.usecases.redirect import redirect
 from plugin.usecases.report import report, report_rows
 
-LEASE = "dispatch"
-
 
 def execute(scenario: Scenario, statement: str, **values: object) -> None:
     with scenario.store.write() as connection:
@@ -57,24 +55,19 @@ def test_the_claim_itself_passes_over_people_who_opted_out(scenario: Scenario) -
     broadcast = scenario.launch([stays, gone])
     # As when the opt-out commits while the launch of the same person is under way: the row is still queued.
     execute(scenario, "INSERT INTO opt_out (canonical, source, detail, at) VALUES (:c, 'word', '', 1)", c=gone)
-    epoch = scenario.store.take_lease(LEASE, "one", 60)
-    assert epoch is not None
-    assert [c.address for c in scenario.store.claim_deliveries(broadcast, 9, LEASE, epoch)] == [stays]
-    scenario.store.finish_broadcasts()
+    epoch = scenario.dispatcher()
+    assert [c.address for c in scenario.claim(broadcast, 9, epoch)] == [stays]
     assert report(scenario.store, scenario.operator, broadcast).skipped == {"opted_out": 1}
 
 
 def test_a_claim_waits_for_a_pause_that_is_being_committed(scenario: Scenario) -> None:
     postgresql_only(scenario)
     broadcast = scenario.launch([scenario.number() for _ in range(5)])
-    epoch = scenario.store.take_lease(LEASE, "one", 60)
-    assert epoch is not None
+    epoch = scenario.dispatcher()
     claimed: list[object] = []
     with scenario.store.write() as connection:
         connection.execute(text("UPDATE broadcast SET state = 'paused'"))
-        thread = threading.Thread(
-            target=lambda: claimed.extend(scenario.store.claim_deliveries(broadcast, 9, LEASE, epoch or 0))
-        )
+        thread = threading.Thread(target=lambda: claimed.extend(scenario.claim(broadcast, 9, epoch)))
         thread.start()
         thread.join(0.5)
         assert thread.is_alive(), "the claim did not wait"
@@ -82,40 +75,54 @@ def test_a_claim_waits_for_a_pause_that_is_being_committed(scenario: Scenario) -
     assert claimed == []
 
 
-def test_only_the_holder_of_the_lease_turns_what_was_cut_off_into_unknown(scenario: Scenario) -> None:
+def test_only_what_a_dead_dispatcher_left_becomes_unknown(scenario: Scenario) -> None:
+    broadcast = scenario.launch([scenario.number() for _ in range(2)])
+    here, elsewhere = scenario.store.register_dispatcher("here", 7, "p", 300), scenario.dispatcher()
+    (mine,), (theirs,) = scenario.claim(broadcast, 1, here), scenario.claim(broadcast, 1, elsewhere)
+    assert scenario.store.recover_crashed("here", lambda pid, process: True) == 0
+    assert scenario.store.recover_crashed("here", lambda pid, process: (pid, process) != (7, "p")) == 1
+    rows = report_rows(scenario.store, scenario.operator, broadcast)
+    assert [row["state"] for row in rows] == ["unknown", "sending"]
+    assert (mine.id, theirs.id) == tuple(sorted((mine.id, theirs.id)))
+
+
+def test_a_dead_dispatcher_is_only_taken_for_dead_once_its_claim_has_committed(scenario: Scenario) -> None:
+    postgresql_only(scenario)
     broadcast = scenario.launch([scenario.number()])
-    old = scenario.store.take_lease(LEASE, "one", 60)
-    assert old is not None
-    scenario.store.claim_deliveries(broadcast, 1, LEASE, old)
-    assert scenario.store.recover_sending(LEASE, old + 1) == 0
-    scenario.store.drop_lease(LEASE, "one")
-    new = scenario.store.take_lease(LEASE, "two", 60)
-    assert new is not None
-    assert scenario.store.recover_sending(LEASE, new) == 1
+    epoch = scenario.store.register_dispatcher("here", 7, "p", 300)
+    # As in the middle of a claim: the row is `sending`, not yet committed, and the claim holds its dispatcher's row.
+    with scenario.store.write() as connection:
+        connection.execute(text("SELECT 1 FROM dispatcher WHERE epoch = :e FOR SHARE"), {"e": epoch})
+        connection.execute(text("UPDATE delivery SET state = 'sending', epoch = :e"), {"e": epoch})
+        recovered: list[int] = []
+        thread = threading.Thread(
+            target=lambda: recovered.append(scenario.store.recover_crashed("here", lambda pid, process: False))
+        )
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive(), "recovery did not wait"
+    thread.join(10)
+    assert recovered == [1]
+    assert report(scenario.store, scenario.operator, broadcast).states["unknown"] == 1
 
 
 def test_a_refusal_written_twice_does_not_undo_the_claim_made_in_between(scenario: Scenario) -> None:
     broadcast = scenario.launch([scenario.number()])
-    epoch = scenario.store.take_lease(LEASE, "one", 60)
-    assert epoch is not None
-    (first,) = scenario.store.claim_deliveries(broadcast, 1, LEASE, epoch)
-    refused = Settlement(first.id, first.claimed_at, DeliveryState.QUEUED, refund=True)
+    epoch = scenario.dispatcher()
+    (first,) = scenario.claim(broadcast, 1, epoch)
+    refused = Settlement(first.id, first.claimed_at, DeliveryState.QUEUED)
     scenario.store.settle_deliveries([refused])
-    assert len(scenario.store.claim_deliveries(broadcast, 1, LEASE, epoch)) == 1
+    assert len(scenario.claim(broadcast, 1, epoch)) == 1
     scenario.store.settle_deliveries([refused])
-    assert scenario.store.claim_deliveries(broadcast, 1, LEASE, epoch) == []
+    assert scenario.claim(broadcast, 1, epoch) == []
 
 
 def test_a_definite_refusal_that_comes_after_recovery_proves_that_nothing_was_sent(scenario: Scenario) -> None:
     broadcast = scenario.launch([scenario.number()])
-    epoch = scenario.store.take_lease(LEASE, "one", 60)
-    assert epoch is not None
-    (claimed,) = scenario.store.claim_deliveries(broadcast, 1, LEASE, epoch)
-    scenario.store.drop_lease(LEASE, "one")
-    again = scenario.store.take_lease(LEASE, "one", 60)
-    assert again is not None
-    assert scenario.store.recover_sending(LEASE, again) == 1
-    scenario.store.settle_deliveries([Settlement(claimed.id, claimed.claimed_at, DeliveryState.QUEUED, refund=True)])
+    epoch = scenario.dispatcher()
+    (claimed,) = scenario.claim(broadcast, 1, epoch)
+    assert scenario.store.end_dispatcher(epoch) == 1
+    scenario.store.settle_deliveries([Settlement(claimed.id, claimed.claimed_at, DeliveryState.QUEUED)])
     found = report(scenario.store, scenario.operator, broadcast)
     assert (found.states["unknown"], found.states["queued"]) == (0, 1)
 
@@ -124,17 +131,15 @@ def test_a_definite_refusal_that_comes_after_recovery_proves_that_nothing_was_se
 def test_a_claim_takes_no_more_than_it_was_asked_for(scenario: Scenario, rows: int) -> None:
     broadcast = scenario.launch([scenario.number() for _ in range(rows)])
     execute(scenario, "ANALYZE")
-    epoch = scenario.store.take_lease(LEASE, "one", 60)
-    assert epoch is not None
-    assert len(scenario.store.claim_deliveries(broadcast, 2, LEASE, epoch)) == 2
+    epoch = scenario.dispatcher()
+    assert len(scenario.claim(broadcast, 2, epoch)) == 2
 
 
 def test_an_error_is_shown_as_long_as_its_state_lasts(scenario: Scenario) -> None:
     broadcast = scenario.launch([scenario.number()])
-    epoch = scenario.store.take_lease(LEASE, "one", 60)
-    assert epoch is not None
+    epoch = scenario.dispatcher()
     for state in (DeliveryState.QUEUED, DeliveryState.SENT):
-        (claimed,) = scenario.store.claim_deliveries(broadcast, 1, LEASE, epoch)
+        (claimed,) = scenario.claim(broadcast, 1, epoch)
         code = "130429" if state is DeliveryState.QUEUED else None
         scenario.store.settle_deliveries([Settlement(claimed.id, claimed.claimed_at, state, "w", error_code=code)])
     (row,) = report_rows(scenario.store, scenario.operator, broadcast)
@@ -217,20 +222,21 @@ def test_messages_are_routed_on_as_few_connections_as_there_are_workers(scenario
 def test_one_item_the_database_refuses_costs_its_neighbours_nothing(scenario: Scenario) -> None:
     postgresql_only(scenario)  # SQLite takes any text
     good, bad = scenario.number(), scenario.number()
-    delivery = scenario.send_all(scenario.launch([good]))[good]
+    other = scenario.number()
+    delivery, failing = scenario.send_all(scenario.launch([good, other])).values()
     now = datetime.now(timezone.utc)
     from plugin.usecases.receive import Person, StoredItem
 
     messages = [scenario.inbound(good, "oi"), scenario.inbound(bad, "nul \0 byte")]
     statuses = [
         StatusUpdate("w1", "delivered", now, correlation=scenario.correlation(delivery)),
-        StatusUpdate("w2", "failed", now, correlation=scenario.correlation(delivery), error_message="nul \0 byte"),
+        StatusUpdate("w2", "failed", now, correlation=scenario.correlation(failing), error_message="nul \0 byte"),
     ]
     items = [StoredItem(m, Person.of(m.address, None)) for m in messages]
     assert scenario.store.store_batch("whatsapp", items, statuses, [], [])[0] == 1
     assert scenario.store.facts()["items_unreadable"] == 2
-    (row,) = report_rows(scenario.store, scenario.operator, _only_broadcast(scenario))
-    assert row["state"] == "delivered"
+    rows = report_rows(scenario.store, scenario.operator, _only_broadcast(scenario))
+    assert [row["state"] for row in rows] == ["delivered", "sent"]
 
 
 def _only_broadcast(scenario: Scenario) -> str:

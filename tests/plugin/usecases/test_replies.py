@@ -14,6 +14,7 @@ from plugin.domain.redirect import FreeText, Outcome, Redirect, RedirectKind
 from plugin.domain.token import ButtonToken
 from plugin.errors import NotFound
 from plugin.testing.scenario import KEY, SENDER, TEXTS, Scenario
+from plugin.usecases.dispatch import ClaimRules
 from plugin.usecases.handoff import answer_case, close_case, list_cases, take_case, view_case
 from plugin.usecases.notify import list_notifications
 from plugin.usecases.receive import release, sweep, take_inbound
@@ -446,9 +447,7 @@ def test_an_agent_takes_answers_and_closes_and_the_bot_has_the_next_message(scen
     close_case(scenario.store, scenario.ana, case_id, version=case.version, outcome="resolvido", returned="menu")
     assert [c["returned"] for c in scenario.store.cases_to_tell(10)] == ["menu"]
     assert scenario.reply(number, "obrigado").kind == "bot"
-    epoch = scenario.store.take_lease("dispatch", "test", 60)
-    assert epoch is not None
-    (ack,) = scenario.store.claim_messages(10, "dispatch", epoch)  # one of a person at a time, in order
+    (ack,) = scenario.store.claim_messages(10, scenario.dispatcher(), ClaimRules())  # one of a person at a time, in order
     assert ack.text == TEXTS.handoff
 
 

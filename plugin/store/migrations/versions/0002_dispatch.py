@@ -62,6 +62,7 @@ def upgrade() -> None:
     op.create_index("reached_at", "reached", ["sender", "at"])
 
     for column in (
+        _text("state_code"),
         _text("hold", 16),
         sa.Column("test", sa.Boolean(), nullable=False, server_default=sa.false()),
         _text("hours"),

@@ -1,0 +1,104 @@
+"""Which processes send. Each has a row with an epoch of its own; the epoch fences every claim it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+from plugin.store.meta import MetaQueries
+
+#: A row that claims to live longer than this from now was written before the clock was turned back.
+_FURTHEST = 600 * 1_000_000
+
+
+class DispatcherQueries(MetaQueries):
+    """Queries on `dispatcher`."""
+
+    def register_dispatcher(self, host: str, pid: int, process: str, seconds: float) -> int:
+        """Announce a dispatching process. Returns its epoch, which no other process ever had."""
+        now = self.now()
+        with self.write() as connection:
+            return int(
+                connection.execute(
+                    text(
+                        "INSERT INTO dispatcher (host, pid, process, started_at, expires_at, ended, cut_off)"
+                        " VALUES (:host, :pid, :process, :now, :until, '', 0) RETURNING epoch"
+                    ),
+                    {"host": host, "pid": pid, "process": process, "now": now, "until": now + int(seconds * 1_000_000)},
+                ).scalar_one()
+            )
+
+    def renew_dispatcher(self, epoch: int, seconds: float) -> bool:
+        """Stay alive for `seconds`. False: too late, this epoch has ended and may not claim any more."""
+        now = self.now()
+        with self.write() as connection:
+            return bool(
+                connection.execute(
+                    text(
+                        "UPDATE dispatcher SET expires_at = :until"
+                        " WHERE epoch = :epoch AND ended = '' AND expires_at > :now"
+                    ),
+                    {"epoch": epoch, "now": now, "until": now + int(seconds * 1_000_000)},
+                ).rowcount
+            )
+
+    def end_dispatcher(self, epoch: int) -> int:
+        """Leave in good order. What is still `sending` (the drain took too long) becomes unknown; returns how many."""
+        with self.write() as connection:
+            return self._end(connection, epoch, "drained")
+
+    def recover_crashed(self, host: str, alive: Callable[[int, str], bool]) -> int:
+        """Turn what dead dispatchers left in `sending` into `unknown`. Returns how many rows.
+
+        A dispatcher is dead when it has been silent for longer than it announced, or when it ran on `host` and
+        `alive(pid, process)` denies it.
+        """
+        now, cut_off = self.now(), 0
+        with self.read() as connection:
+            rows = connection.execute(
+                text("SELECT epoch, host, pid, process, expires_at FROM dispatcher WHERE ended = ''")
+            ).all()
+        for row in rows:
+            silent = not now < row.expires_at < now + _FURTHEST
+            if silent or (row.host == host and not alive(row.pid, row.process)):
+                with self.write() as connection:
+                    cut_off += self._end(connection, row.epoch, "crashed")
+        return cut_off
+
+    def other_dispatchers(self, epoch: int | None) -> int:
+        """How many other live dispatchers there are."""
+        now = self.now()
+        with self.read() as connection:
+            return int(
+                connection.execute(
+                    text("SELECT COUNT(*) FROM dispatcher WHERE ended = '' AND epoch <> :epoch AND expires_at > :now"),
+                    {"epoch": epoch or 0, "now": now},
+                ).scalar_one()
+            )
+
+    def _end(self, connection: Connection, epoch: int, how: str) -> int:
+        # The row first: a claim of this epoch that is being committed holds it, and is seen by what follows.
+        if not connection.execute(
+            text("UPDATE dispatcher SET ended = :how, ended_at = :now WHERE epoch = :epoch AND ended = ''"),
+            {"how": how, "now": self.now(), "epoch": epoch},
+        ).rowcount:
+            return 0
+        connection.execute(
+            text("UPDATE message SET state = 'unknown' WHERE state = 'sending' AND epoch = :epoch"), {"epoch": epoch}
+        )
+        cut_off = int(
+            connection.execute(
+                text(
+                    "UPDATE delivery SET state = 'unknown', error_code = 'crash', error = NULL"
+                    " WHERE state = 'sending' AND epoch = :epoch"
+                ),
+                {"epoch": epoch},
+            ).rowcount
+        )
+        if cut_off:
+            connection.execute(
+                text("UPDATE dispatcher SET cut_off = :n WHERE epoch = :epoch"), {"n": cut_off, "epoch": epoch}
+            )
+        return cut_off

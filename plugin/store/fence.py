@@ -281,6 +281,6 @@ class FenceQueries(MetaQueries):
     def _never_made(self, connection: Connection, c: Correlation, known: Mapping[int, Any]) -> bool:
         """Whether no claim of this database's can have sent that. A row missing below the highest may be deleted."""
         if c.row in known:
-            return c.attempt > int(known[c.row].attempts)
+            return c.kind == "d" and c.attempt > int(known[c.row].attempts)  # those of a message may fall
         highest = connection.execute(text(f"SELECT MAX(id) FROM {_KINDS[c.kind]}")).scalar()
         return c.row > int(highest or 0)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sqlalchemy.engine import Connection
 
 from plugin.domain.access import Principal
+from plugin.domain.refusal import Reaction
 from plugin.errors import Conflict, Invalid
 from plugin.usecases.control import ControlStore, Locked, opened, refuse_unreconciled
+from plugin.usecases.explain import Explain, of_own
 
 #: Statuses of a message may still come for so long after its claim.
 SETTLING_SECONDS = 120
@@ -57,11 +59,11 @@ def retry_failed(
     broadcast_id: str,
     codes: Collection[str] | None = None,
     *,
-    suppresses: Callable[[str, str], bool] = lambda channel, code: False,
+    explain: Explain = of_own,
 ) -> Requeued:
     """Queue failed rows afresh, all of them or those that failed with one of `codes`. A finished broadcast runs again.
 
-    Left out: people who opted out, and those who asked the provider to (`suppresses(channel, code)`).
+    Left out: people who opted out, and those who asked the provider to, as `explain` tells from the code.
 
     Raises:
         NotFound, Forbidden: not this person's.
@@ -73,7 +75,7 @@ def retry_failed(
     with opened(store, principal, broadcast_id) as (connection, found):
         _require_begun(found)
         there = [c for c in store.failed_codes(connection, broadcast_id) if codes is None or c in codes]
-        final = [code for code in there if suppresses(found.channel, code)]
+        final = [code for code in there if code and explain(found.channel, code).reaction is Reaction.SUPPRESS]
         left_out = {"suppressed": store.failed_count(connection, broadcast_id, final)} if final else {}
         queued, opted_out, first = store.requeue_failed(connection, broadcast_id, [c for c in there if c not in final])
         left_out["opted_out"] = opted_out

@@ -9,7 +9,7 @@ from sanic.response import HTTPResponse
 
 import plugin
 from plugin.bootstrap import Services
-from plugin.web import api_broadcasts, api_cases, api_catalogue, api_session, openapi, pages
+from plugin.web import api_broadcasts, api_cases, api_catalogue, api_control, api_session, openapi, pages
 from plugin.web.answers import json_answer
 from plugin.web.cookies import cookie_name
 from plugin.web.desk import PREFIX, Desk
@@ -24,6 +24,7 @@ def endpoints() -> tuple[Endpoint, ...]:
         *api_session.ENDPOINTS,
         *api_catalogue.ENDPOINTS,
         *api_broadcasts.ENDPOINTS,
+        *api_control.ENDPOINTS,
         *api_cases.ENDPOINTS,
         Endpoint(
             "GET",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,17 @@ from sanic.response import HTTPResponse
 from plugin.domain.access import BROADCAST, REPORT
 from plugin.domain.broadcast import DEFAULT_WINDOW_HOURS, MAX_WINDOW_HOURS
 from plugin.domain.delivery import DeliveryState
+from plugin.domain.hours import SendingHours
 from plugin.domain.redirect import FreeText, Redirect, RedirectKind
 from plugin.domain.upload import Limits, RowState, Upload
+from plugin.domain.wave import MAX_WAIT_MINUTES, MAX_WAVE, FirstWave
 from plugin.errors import Conflict, Invalid
-from plugin.usecases import control, intake, launch, report, review
+from plugin.usecases import intake, launch, report, review
 from plugin.usecases.explain import LANGUAGES
 from plugin.web.answers import json_answer, plain, stream_csv
 from plugin.web.body import receive_file, settled
 from plugin.web.endpoint import Call, Endpoint, Query, limit
-from plugin.web.schema import body, nullable, text
+from plugin.web.schema import Schema, body, listed, moment, nullable, text
 
 READERS = (BROADCAST, REPORT)
 ROW_STATES = tuple(s.value for s in RowState)
@@ -94,16 +98,26 @@ async def rejected(call: Call, upload_id: str) -> None:
     await stream_csv(call, pieces, f"recusadas-{seen.filename}")
 
 
-async def start(call: Call) -> HTTPResponse:
-    given, key = call.body, call.request.headers.getone("idempotency-key", "").strip()
+def idempotency_key(call: Call) -> str:
+    """The header that tells a repetition from another launch.
+
+    Raises:
+        Invalid.
+    """
+    key = call.request.headers.getone("idempotency-key", "").strip()
     if not 8 <= len(key) <= 128 or not key.isprintable():
         raise Invalid(
             "The Idempotency-Key header is missing or not 8 to 128 characters long.",
             "Send a new random value with each launch, and the same one when you repeat it.",
             field="Idempotency-Key",
         )
+    return key
+
+
+def message_of(given: Mapping[str, Any]) -> launch.LaunchRequest:
+    """What is sent and what becomes of the answers, from a body with `MESSAGE`."""
     chosen = given.get("redirect") or {}
-    request = launch.LaunchRequest(
+    return launch.LaunchRequest(
         operation_id=given["operation"],
         upload_id=given["upload"],
         template_id=given["template"],
@@ -115,6 +129,23 @@ async def start(call: Call) -> HTTPResponse:
         notify_team=bool(given.get("notify_team")),
         window_hours=given.get("window_hours") or DEFAULT_WINDOW_HOURS,
     )
+
+
+def launched_answer(launched: launch.Launched) -> HTTPResponse:
+    answer = {"id": launched.broadcast_id, "replayed": launched.replayed}
+    return json_answer(answer, 201, {"Location": f"/desk/api/v1/broadcasts/{launched.broadcast_id}"})
+
+
+async def start(call: Call) -> HTTPResponse:
+    given, key = call.body, idempotency_key(call)
+    hours, wave = given.get("hours"), given.get("first_wave")
+    request = replace(
+        message_of(given),
+        start_at=moment(given.get("start_at"), "start_at"),
+        hours=None if hours is None else SendingHours.from_json(hours),
+        first_wave=None if wave is None else FirstWave.from_json(wave),
+        on_unknown=given.get("on_unknown") or "keep",
+    )
     launched = await call.run(
         launch.launch,
         call.services.store,
@@ -123,8 +154,7 @@ async def start(call: Call) -> HTTPResponse:
         idempotency_key=key,
         talk_button=call.services.settings.talk_button,
     )
-    answer = {"id": launched.broadcast_id, "replayed": launched.replayed}
-    return json_answer(answer, 201, {"Location": f"/desk/api/v1/broadcasts/{launched.broadcast_id}"})
+    return launched_answer(launched)
 
 
 async def listing(call: Call) -> HTTPResponse:
@@ -135,6 +165,7 @@ async def listing(call: Call) -> HTTPResponse:
         operation_id=call.text("operation"),
         after=call.text("after"),
         limit=call.number(_PAGE, 50),
+        tests=call.choice("tests", _TESTS.values) == "true",
     )
     return json_answer({"items": page.items, "next": page.next})
 
@@ -179,19 +210,42 @@ async def export(call: Call, broadcast_id: str) -> None:
     await stream_csv(call, pieces, f"relatorio-{broadcast_id[:12]}.csv")
 
 
-async def pause(call: Call, broadcast_id: str) -> HTTPResponse:
-    await call.run(control.pause, call.services.store, call.session.principal, broadcast_id)
-    return HTTPResponse(status=204)
-
-
-async def resume(call: Call, broadcast_id: str) -> HTTPResponse:
-    await call.run(control.resume, call.services.store, call.session.principal, broadcast_id)
-    return HTTPResponse(status=204)
-
-
 _REDIRECT = body(
     ("kind",), kind=text(enum=[k.value for k in RedirectKind]), queue=nullable(text(32)), agent=nullable(text(32))
 )
+
+#: Of a launch and of a test send.
+MESSAGE: Mapping[str, Schema] = {
+    "operation": text(32),
+    "upload": text(32),
+    "template": text(32),
+    "redirect": _REDIRECT,
+    "free_text": text(enum=[f.value for f in FreeText]),
+    "notify_text": text(1024),
+    "notify_team": {"type": "boolean"},
+    "window_hours": {"type": "integer", "minimum": 1, "maximum": MAX_WINDOW_HOURS},
+}
+KEY = Query("Idempotency-Key", "8 to 128 characters, new for each launch", required=True)
+START_AT = nullable(text(40, format="date-time", description="Not before; null: at once."))
+
+_PERCENT = {"type": "number", "minimum": 0, "maximum": 100, "description": "Per cent of the wave's contacts."}
+_WAVE = body(
+    ("size", "wait_minutes", "max_opt_outs", "max_failures"),
+    size={"type": "integer", "minimum": 1, "maximum": MAX_WAVE},
+    wait_minutes={"type": "integer", "minimum": 0, "maximum": MAX_WAIT_MINUTES},
+    max_opt_outs=_PERCENT,
+    max_failures=_PERCENT,
+)
+_HOURS = body(
+    ("from", "to"),
+    **{
+        "from": text(5, description="HH:MM by the recipient's clock."),
+        "to": text(5, description="HH:MM, exclusive; 24:00 is midnight."),
+        "days": listed({"type": "integer", "minimum": 1, "maximum": 7}, 7, least=0),
+        "holidays": {"type": "boolean", "description": "Whether to send on national holidays."},
+    },
+)
+_TESTS = Query("tests", "Whether test sends are listed too", values=("true", "false"))
 
 ENDPOINTS = (
     Endpoint(
@@ -249,19 +303,16 @@ ENDPOINTS = (
         "/api/v1/broadcasts",
         start,
         BROADCAST,
-        "Send. The same Idempotency-Key with the same body never sends twice.",
+        "Send, now or later. The same Idempotency-Key with the same body never sends twice.",
         body=body(
             ("operation", "upload", "template"),
-            operation=text(32),
-            upload=text(32),
-            template=text(32),
-            redirect=_REDIRECT,
-            free_text=text(enum=[f.value for f in FreeText]),
-            notify_text=text(1024),
-            notify_team={"type": "boolean"},
-            window_hours={"type": "integer", "minimum": 1, "maximum": MAX_WINDOW_HOURS},
+            **MESSAGE,
+            start_at=START_AT,
+            hours=nullable(_HOURS),
+            first_wave=nullable(_WAVE),
+            on_unknown=text(enum=list(launch.ON_UNKNOWN)),
         ),
-        headers=(Query("Idempotency-Key", "8 to 128 characters, new for each launch", required=True),),
+        headers=(KEY,),
         answers={201: ("Launched.", "Launched"), 409: ("Not possible in the present state.", None), **_MISSING},
     ),
     Endpoint(
@@ -270,7 +321,12 @@ ENDPOINTS = (
         listing,
         READERS,
         "Broadcasts, newest first.",
-        query=(Query("operation", "Only this operation", "id"), Query("after", "`next` of the page before"), _PAGE),
+        query=(
+            Query("operation", "Only this operation", "id"),
+            Query("after", "`next` of the page before"),
+            _PAGE,
+            _TESTS,
+        ),
         answers={200: ("A page of broadcasts.", "Broadcasts"), **_MISSING},
     ),
     Endpoint(
@@ -304,21 +360,5 @@ ENDPOINTS = (
         "The report line by line as a file that is safe to open in a spreadsheet.",
         query=(_LANGUAGE,),
         answers={200: ("The file.", "text/csv"), **_MISSING},
-    ),
-    Endpoint(
-        "POST",
-        "/api/v1/broadcasts/<broadcast_id>/pause",
-        pause,
-        BROADCAST,
-        "Send nothing more until it is resumed. What is on its way arrives.",
-        answers={204: ("Paused.", None), 409: ("It is not running.", None), **_MISSING},
-    ),
-    Endpoint(
-        "POST",
-        "/api/v1/broadcasts/<broadcast_id>/resume",
-        resume,
-        BROADCAST,
-        "Go on with a paused broadcast, whether a person or a provider's refusal paused it.",
-        answers={204: ("Running.", None), 409: ("It is not paused.", None), **_MISSING},
     ),
 )

@@ -45,6 +45,7 @@ def _reference(name: str) -> Schema:
 _TEXT: Schema = {"type": "string"}
 _MAYBE: Schema = {"type": ["string", "null"]}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
+_NUMBER: Schema = {"type": "number", "minimum": 0}
 _FLAG: Schema = {"type": "boolean"}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _MAYBE_TIME: Schema = {"type": ["string", "null"], "format": "date-time"}
@@ -146,6 +147,10 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "DeliveryRows": _items("DeliveryRow", "integer"),
     "Launched": _object(id=_TEXT, replayed=_FLAG),
+    "Requeued": _object(
+        queued=_COUNT,
+        left_out={**_COUNTS, "description": "Rows that are not sent again, by why."},
+    ),
     "BroadcastSummary": _object(
         id=_TEXT,
         operation_id=_TEXT,
@@ -158,6 +163,8 @@ SCHEMAS: Mapping[str, Schema] = {
         created_by=_TEXT,
         created_at=_TIME,
         states=_COUNTS,
+        start_at=_MAYBE_TIME,
+        test=_FLAG,
     ),
     "Broadcasts": _items("BroadcastSummary", "string"),
     "Report": _object(
@@ -180,6 +187,22 @@ SCHEMAS: Mapping[str, Schema] = {
         redirected=_COUNTS,
         unattributed=_COUNT,
         failures=_list(_object(code=_TEXT, message=_MAYBE, count=_COUNT, explanation=_TEXT, remedy=_TEXT)),
+        start_at={**_MAYBE_TIME, "description": "Scheduled for."},
+        wake_at={**_MAYBE_TIME, "description": "Nothing can be sent before; `wait_reason` says why."},
+        wait_reason={"enum": ["", "hours", "daily"]},
+        hold={"enum": ["", "restore", "wave"], "description": "Why a pause is more than a pause."},
+        hours=_or_null(_ANY),
+        first_wave=_or_null(
+            _object(
+                size=_COUNT,
+                wait_minutes=_NUMBER,
+                max_opt_outs=_NUMBER,
+                max_failures=_NUMBER,
+                running={**_FLAG, "description": "Nothing beyond the wave is sent yet."},
+            )
+        ),
+        test=_FLAG,
+        on_unknown={"enum": ["keep", "resend"]},
     ),
     "Case": _object(
         id=_TEXT,

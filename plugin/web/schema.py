@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from plugin.errors import Invalid
@@ -34,6 +35,30 @@ def text(limit: int = 200, **more: Any) -> Schema:
     return {"type": "string", "maxLength": limit, **more}
 
 
+def listed(item: Schema, limit: int, least: int = 1) -> Schema:
+    """An array of `least` to `limit` items."""
+    return {"type": "array", "items": item, "minItems": least, "maxItems": limit}
+
+
+def moment(value: str | None, field: str) -> int | None:
+    """An RFC 3339 time as microseconds UTC; None stays None.
+
+    Raises:
+        Invalid: it is no time, or lacks its offset from UTC.
+    """
+    if value is None:
+        return None
+    try:  # Python 3.10 knows no Z
+        found = datetime.fromisoformat(f"{value[:-1]}+00:00" if value[-1:] in ("Z", "z") else value)
+        if found.tzinfo is not None:
+            return int(found.timestamp() * 1_000_000)
+    except (ValueError, OverflowError):
+        pass
+    raise Invalid(
+        f"{field} is not a time with its offset from UTC.", "Write it as in 2026-11-23T09:30:00-03:00.", field=field
+    )
+
+
 def nullable(schema: Schema) -> Schema:
     return {**schema, "type": [schema["type"], "null"]}
 
@@ -63,11 +88,21 @@ def check(value: Any, schema: Schema, field: str = "") -> None:
             raise Invalid(f"{field} must be between {low} and {high}.", field=field)
     if isinstance(value, dict):
         _check_object(value, schema, field)
+    if isinstance(value, list):
+        _check_list(value, schema, field)
 
 
 def _is(value: Any, kind: str) -> bool:
     # bool is an int in Python, not in JSON.
     return isinstance(value, _PYTHON[kind]) and (kind == "boolean" or not isinstance(value, bool))
+
+
+def _check_list(value: list[Any], schema: Schema, field: str) -> None:
+    least, most = schema.get("minItems", 0), schema.get("maxItems", len(value))
+    if not least <= len(value) <= most:
+        raise Invalid(f"{field} must have {least} to {most} items.", field=field)
+    for index, item in enumerate(value):
+        check(item, schema.get("items", {}), _join(field, str(index)))
 
 
 def _check_object(value: dict[str, Any], schema: Schema, field: str) -> None:

@@ -45,6 +45,13 @@ class World:
         if endpoint.path == "/api/v1/broadcasts" and endpoint.method == "POST":
             body = {k: objects[k] for k in ("operation", "upload", "template")}
             headers["Idempotency-Key"] = f"key of {caller}"
+        elif endpoint.path == "/api/v1/broadcasts/test":
+            body = {**{k: objects[k] for k in ("operation", "upload", "template")}, "numbers": ["31 99876-5432"]}
+            headers["Idempotency-Key"] = f"test of {caller}"
+        elif endpoint.path.endswith(("/retry", "/resend-unknown", "/schedule")):
+            body = {"retry": {}, "resend-unknown": {"accept_risk": True}, "schedule": {"start_at": None}}[
+                endpoint.path.rpartition("/")[2]
+            ]
         elif endpoint.path.endswith(("/take", "/close")):
             body = {"version": 1}
         elif endpoint.path.endswith("/messages"):
@@ -172,6 +179,8 @@ async def test_a_foreign_object_in_a_parameter_or_body_looks_like_a_missing_one_
             ("POST", "broadcasts", {"json": launch}),
             ("POST", "broadcasts", {"json": {**launch, "operation": pick("operation")}}),
             ("POST", "broadcasts", {"json": human}),
+            ("POST", "broadcasts/test", {"json": {**launch, "numbers": ["31 99876-5432"]}}),
+            ("POST", "broadcasts/test", {"json": {**launch, "operation": pick("operation"), "numbers": ["zero"]}}),
         ]
 
     async def answers(pick: Callable[[str], str]) -> list[tuple[str, int, Any]]:

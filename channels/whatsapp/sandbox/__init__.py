@@ -16,4 +16,7 @@ ends in 0033            taps come without `context` (seen in production, pywa#21
 ends in 0077            hides the phone: webhooks carry only the business-scoped user id
 ends in 0088            has read receipts off: never `read`
 ======================  =================================================================================
+
+``PUT /sandbox/config`` with ``{"failures": [{"kind": "131026"}]}`` refuses with any of Meta's codes, ``async_131026``
+accepts and lets the message fail with it afterwards; see `channels.whatsapp.sandbox.config.Failure`.
 """

@@ -147,11 +147,14 @@ class Account:
         if "failures" in entry["config"]:
             self._hits.clear()
 
-    def accept(self, phone: Phone, to: str, request: Entry, kind: str, shown: Entry, category: str) -> str:
-        """Take a message from the business; returns its id."""
+    def accept(
+        self, phone: Phone, to: str, request: Entry, kind: str, shown: Entry, category: str, fails: int | None = None
+    ) -> str:
+        """Take a message from the business; returns its id. `fails`: the code it fails with afterwards."""
         provider_id = self._new_id(phone)
         self._record(
             {
+                **({} if fails is None else {"fails": fails}),
                 "kind": "message",
                 "id": provider_id,
                 "wa_id": phone.wa_id,
@@ -170,7 +173,7 @@ class Account:
         message = Message(entry["id"], entry["at"], "business", entry["type"], **shown)
         self.phones.add(phone, message)
         self.accepted += 1
-        error = shapes.delayed_failure(phone, entry["category"])
+        error = shapes.delayed_failure(phone, entry)
         for status, due in shapes.course(self.config, phone, entry, failed=bool(error)):
             self._queue(shapes.status(phone, entry, status, due, error))
         if entry["type"] == "template":

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from channels.whatsapp.sandbox import people
+from channels.whatsapp.sandbox.codes import words
 from plugin.domain.template import Template
 
 _FORBIDDEN_IN_PARAMETER = ("\n", "\t", "\r", "     ")
@@ -33,33 +34,10 @@ class Refused(Exception):
         return {"error": {**error, "fbtrace_id": trace}}
 
 
-#: Codes that `Failure.kind` may name, with their HTTP status and words. Others get 400 and a plain text.
-KNOWN: Mapping[int, tuple[int, str]] = {
-    1: (500, "An unknown error occurred"),
-    2: (503, "An unexpected error has occurred. Please retry your request later."),
-    4: (429, "(#4) Application request limit reached"),
-    190: (401, "Error validating access token: Session has expired"),
-    368: (403, "(#368) Temporarily blocked for policies violations"),
-    80007: (429, "(#80007) Rate limit issues"),
-    130429: (429, "(#130429) Rate limit hit"),
-    131000: (500, "(#131000) Something went wrong"),
-    131016: (503, "(#131016) Service unavailable"),
-    131026: (400, "(#131026) Message undeliverable"),
-    131042: (402, "(#131042) Business eligibility payment issue"),
-    131047: (429, "(#131047) Re-engagement message"),
-    131048: (429, "(#131048) Spam rate limit hit"),
-    131049: (429, "(#131049) Message not delivered to maintain healthy ecosystem engagement"),
-    131050: (400, "(#131050) User has opted out of receiving marketing messages from your business"),
-    131056: (429, "(#131056) (Business Account, Consumer Account) pair rate limit hit"),
-    131057: (503, "(#131057) Account in maintenance mode"),
-    132015: (400, "(#132015) Template is paused"),
-}
-
-
-def known(code: int) -> Refused:
-    """The refusal for a code of `KNOWN` or any other."""
-    status, message = KNOWN.get(code, (400, f"(#{code}) Injected failure"))
-    return Refused(code, message, message.partition(") ")[2] or message, status=status)
+def known(code: int, subcode: int = 0) -> Refused:
+    """The refusal for a code, in Meta's words where `codes` has them."""
+    status, title = words(code)
+    return Refused(code, f"(#{code}) {title}", title, status=status, subcode=subcode)
 
 
 def missing(name: str) -> Refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,6 +11,8 @@ from channels.whatsapp.sandbox import people
 
 ANSWER_KINDS = ("tap", "text", "opt_out", "silence")
 FAILURE_KINDS = ("throttle", "error", "cut", "reset", "slow", "drop")
+
+_CODE = re.compile(r"(?P<later>async_)?(?P<code>[0-9]{1,9})(?:/(?P<subcode>[0-9]{1,9}))?", re.ASCII)
 
 
 class ConfigError(ValueError):
@@ -22,11 +25,12 @@ class Failure:
 
     `kind` is ``throttle`` (429 with 130429), ``error`` (500 without JSON), ``cut`` (the connection is reset, nothing
     was accepted), ``reset`` (accepted, then the connection is reset), ``slow`` (accepted, answered a second later),
-    ``drop`` (accepted, never answered) or a Graph error code. `numbers` limits it to these WhatsApp ids, `rate` to a
-    share of the attempts, `times` to so many hits.
+    ``drop`` (accepted, never answered), a Graph error code with or without a subcode (``131026``, ``100/33``: refused)
+    or ``async_131026`` (accepted, then a `failed` status with that code). `numbers` limits it to these WhatsApp ids,
+    `rate` to a share of the attempts, `times` to so many hits.
     """
 
-    kind: str | int
+    kind: str
     rate: float = 1.0
     numbers: frozenset[str] | None = None
     times: int | None = None
@@ -36,10 +40,10 @@ class Failure:
     def read(cls, raw: Any) -> Failure:
         if not isinstance(raw, Mapping) or set(raw) - {"kind", "rate", "numbers", "times", "seed"}:
             raise ConfigError("a failure has the keys kind, rate, numbers, times and seed")
-        kind = raw.get("kind", "")
-        code = isinstance(kind, int) and not isinstance(kind, bool)
-        if not code and kind not in FAILURE_KINDS:
-            raise ConfigError(f"failure kind must be one of {', '.join(FAILURE_KINDS)} or a Graph error code")
+        kind = "" if isinstance(raw.get("kind"), bool) else str(raw.get("kind", ""))
+        if kind not in FAILURE_KINDS and not _CODE.fullmatch(kind):
+            kinds = ", ".join(FAILURE_KINDS)
+            raise ConfigError(f"failure kind must be one of {kinds}, a Graph error code or async_ and such a code")
         numbers = raw.get("numbers")
         if numbers is not None:
             if not isinstance(numbers, list):
@@ -49,6 +53,18 @@ class Failure:
         if times is not None and (not isinstance(times, int) or times < 1):
             raise ConfigError("failure times must be a whole number from 1")
         return cls(kind, _share(raw.get("rate", 1.0), "failure rate"), numbers, times, int(raw.get("seed", 0)))
+
+    @property
+    def refusal(self) -> tuple[int, int] | None:
+        """Code and subcode (0: none) that a request is refused with at once."""
+        found = _CODE.fullmatch(self.kind)
+        return (int(found["code"]), int(found["subcode"] or 0)) if found and not found["later"] else None
+
+    @property
+    def later(self) -> int | None:
+        """The code that an accepted message fails with afterwards; such a status has no subcode."""
+        found = _CODE.fullmatch(self.kind)
+        return int(found["code"]) if found and found["later"] else None
 
 
 @dataclass(frozen=True)

@@ -131,17 +131,17 @@ class Graph:
             return web.Response(status=500, text="<html><body>Internal Server Error</body></html>")
         if failure is not None and failure.kind == "throttle":
             raise checks.known(130429)
-        if failure is not None and isinstance(failure.kind, int):
-            raise checks.known(failure.kind)
+        if failure is not None and failure.refusal is not None:
+            raise checks.known(*failure.refusal)
         if failure is not None and failure.kind == "cut":
             _reset(request)
             return web.Response()  # nobody is there to read it
-        provider_id = self._accept(phone, body)
+        provider_id = self._accept(phone, body, failure.later if failure is not None else None)
         if failure is not None and failure.kind == "reset":
             _reset(request)
         elif failure is not None and failure.kind == "slow":
             await asyncio.sleep(_SLOW)
-        elif failure is not None:
+        elif failure is not None and failure.kind == "drop":
             await _hold(request)
         contact = {"input": user_id, "user_id": user_id} if digits is None else _contact(body["to"], phone)
         messages = [{"id": provider_id, "message_status": "accepted"}]
@@ -157,7 +157,7 @@ class Graph:
             raise checks.invalid("Recipient user id is not known to this business")
         return phone
 
-    def _accept(self, phone: Phone, body: dict[str, Any]) -> str:
+    def _accept(self, phone: Phone, body: dict[str, Any], fails: int | None) -> str:
         kind = body.get("type", "text")
         category = "SERVICE"
         if len(str(body.get("biz_opaque_callback_data", ""))) > 512:
@@ -176,7 +176,7 @@ class Graph:
         else:
             raise Refused(131051, "(#131051) Unsupported message type", f"type {kind!r} is not played by the sandbox")
         to = str(body.get("to") or body.get("recipient"))
-        return self._account.accept(phone, to, body, kind, shown, category)
+        return self._account.accept(phone, to, body, kind, shown, category, fails)
 
 
 def _contact(dialled: str, phone: Phone) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from channels.whatsapp.sandbox import people
 from channels.whatsapp.sandbox.chats import Phone
+from channels.whatsapp.sandbox.codes import words
 from channels.whatsapp.sandbox.config import Config, Disorder
 from channels.whatsapp.sandbox.outbox import Item
 
@@ -86,11 +87,14 @@ def preference(phone: Phone, entry: Entry) -> Item:
     return Item(key, phone.wa_id, entry["at"], "user_preferences", "user_preferences", sent, contact(phone))
 
 
-def delayed_failure(phone: Phone, category: str) -> Entry | None:
+def delayed_failure(phone: Phone, entry: Entry) -> Entry | None:
     """The error of a message that is accepted and fails afterwards; None: it arrives."""
+    if "fails" in entry:
+        title = words(entry["fails"])[1]
+        return _error(entry["fails"], title, title)
     if phone.ends_in("0026"):
         return _error(131026, "Message undeliverable", "Message Undeliverable.")
-    if category != "MARKETING":
+    if entry["category"] != "MARKETING":
         return None
     if phone.ends_in("0049"):
         title = "This message was not delivered to maintain healthy ecosystem engagement."

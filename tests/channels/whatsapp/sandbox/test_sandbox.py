@@ -16,7 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
+from channels.whatsapp.refusals import TABLE
 from channels.whatsapp.sandbox.__main__ import _options, main
+from channels.whatsapp.sandbox.codes import KNOWN
 from plugin.connector import (
     Ambiguous,
     ConsentChange,
@@ -252,6 +254,52 @@ async def test_a_person_who_stops_marketing_still_gets_the_bill(live: Sandbox, r
     await connector.aclose()
 
 
+# ---------------------------------------------------------------------------------------------- every code
+async def test_each_code_of_the_table_can_be_provoked_at_once(live: Sandbox) -> None:
+    connector, seen = live.connector(), {}
+    before = live.health()["accepted"]
+    for code in [*TABLE, "210", "999999"]:
+        live.configure(failures=[{"kind": code}])
+        with pytest.raises(Refused) as caught:
+            await connector.send(bill(fresh()))
+        seen[code] = caught.value.refusal
+    await connector.aclose()
+    assert {code: refusal.code for code, refusal in seen.items()} == {code: code for code in seen}
+    assert {code: seen[code] for code in TABLE} == TABLE
+    assert set(TABLE) - {"100/33"} == {str(code) for code in KNOWN}
+    assert live.health()["accepted"] == before
+
+
+async def test_each_code_of_the_table_can_be_provoked_after_acceptance(live: Sandbox, receiver: Receiver) -> None:
+    connector = live.connector()
+    numbers = {fresh(): code for code in [*(one for one in TABLE if "/" not in one), "210", "999999"]}
+    rules = [{"kind": f"async_{code}", "numbers": [number]} for number, code in numbers.items()]
+    live.configure(webhook=receiver.url, failures=rules)
+    for number, code in numbers.items():
+        await connector.send(bill(number, f"later.{code}"))
+    await until(live.idle)
+    failed = [one for one in receiver.events(connector) if isinstance(one, StatusUpdate) and one.status == "failed"]
+    assert {one.correlation: one.error_code for one in failed} == {f"later.{one}": one for one in numbers.values()}
+    assert all(one.error_message for one in failed)
+    assert receiver.statuses(connector, "later.131049") == ["sent", "failed"]
+    await connector.aclose()
+
+
+async def test_a_message_that_is_to_fail_still_fails_after_a_restart(sandbox: Sandbox, receiver: Receiver) -> None:
+    sandbox.start("http://127.0.0.1:9/nobody")  # nothing is acknowledged
+    sandbox.configure(failures=[{"kind": "async_131042", "times": 1}], delays_ms={"sent": 1, "delivered": 2})
+    connector = sandbox.connector()
+    await connector.send(bill(fresh(), "x.1"))
+    await connector.aclose()
+    sandbox.kill()
+    sandbox.start(receiver.url)
+    await until(sandbox.idle)
+    connector = sandbox.connector()
+    [failed] = [one for one in receiver.events(connector) if isinstance(one, StatusUpdate) and one.status == "failed"]
+    assert failed.error_code == "131042"
+    await connector.aclose()
+
+
 # ---------------------------------------------------------------------------------------------- webhooks
 async def test_statuses_come_in_another_order_twice_or_late_when_asked_to(live: Sandbox, receiver: Receiver) -> None:
     connector, orders = live.connector(), []
@@ -471,6 +519,8 @@ async def test_the_ledger_can_be_read_from_any_line(live: Sandbox) -> None:
         ({"webhook": "ftp://x"}, "webhook"),
         ({"latency_ms": -1}, "latency_ms"),
         ({"failures": [{"kind": "explode"}]}, "throttle"),
+        ({"failures": [{"kind": "async_explode"}]}, "async_"),
+        ({"failures": [{"kind": True}]}, "throttle"),
         ({"failures": [{"kind": "error", "rate": 2}]}, "rate"),
         ({"answers": {"mix": {"tap": 0.9, "text": 0.9}}}, "more than 1"),
         ({"answers": {"mix": {"shout": 0.1}}}, "shout"),

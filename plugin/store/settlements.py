@@ -12,7 +12,6 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, IntegrityError
 
 from plugin.connector import StatusUpdate
-from plugin.domain.correlation import Correlation
 from plugin.domain.delivery import RANK, DeliveryState
 from plugin.domain.pace import Pace
 from plugin.domain.refusal import Reaction, Refusal
@@ -20,6 +19,7 @@ from plugin.store.claims import ClaimQueries
 from plugin.store.consent import ConsentQueries
 from plugin.store.control import ControlQueries
 from plugin.store.database import micros
+from plugin.store.fence import FenceQueries
 from plugin.usecases.dispatch import Settlement, consequence
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ _MESSAGE_STATUS = (
 )
 
 
-class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries):
+class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries, FenceQueries):
     """Queries on `delivery` once something is known about a send."""
 
     # ------------------------------------------------------------------ answers
@@ -209,9 +209,7 @@ class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries):
         ours: list[tuple[StatusUpdate, int, int | None]] = []
         messages: list[dict[str, Any]] = []
         loose: list[StatusUpdate] = []
-        installation = self.installation(connection)
-        for update in updates:
-            correlation = Correlation.read(update.correlation, installation)
+        for update, correlation in self.named_rows(connection, updates):
             if correlation is None:
                 loose.append(update)
             elif correlation.kind == "d":

@@ -31,6 +31,7 @@ class ConversationStore(Protocol):
     """What sending needs of the store; see `plugin.store.contacts`."""
 
     def contact(self, contact_id: str) -> Contact | None: ...
+    def reserve_place(self, sender: str, rate: float) -> float: ...
     def add_bot_message(
         self, contact_id: str, text_: str, provider_id: str | None, buttons: Iterable[tuple[str, str]] = ()
     ) -> None: ...
@@ -45,10 +46,12 @@ class ConnectorOutput(OutputChannel):
 
     channel = ""
 
-    def __init__(self, connector: Connector, store: ConversationStore) -> None:
+    def __init__(self, connector: Connector, store: ConversationStore, rate: float) -> None:
+        """`rate`: messages per second of a sending number that has none of its own; broadcasts share it."""
         super().__init__()  # Rasa Pro keeps state in it
         self._connector = connector
         self._store = store
+        self._rate = rate
 
     @classmethod
     def name(cls) -> str:
@@ -112,6 +115,9 @@ class ConnectorOutput(OutputChannel):
 
     async def _deliver(self, contact_id: str, message: Outbound) -> str | None:
         """The provider's id, or None when the message did not get out for sure."""
+        # Its place at the wire comes before anything of a broadcast that is not claimed yet.
+        place = await asyncio.to_thread(self._store.reserve_place, message.sender, self._rate)
+        await asyncio.sleep(min(place, MAX_PAUSE))
         for pause in (*PAUSES, None):
             try:
                 return (await self._connector.send(message)).provider_id

@@ -49,7 +49,8 @@ class Runtime:
         found = self._outputs.get(channel)
         if found is None:
             kind = type("ChannelOutput", (ConnectorOutput,), {"channel": channel})
-            found = self._outputs[channel] = kind(self.services.connector(channel), self.services.store)
+            services = self.services
+            found = self._outputs[channel] = kind(services.connector(channel), services.store, services.settings.rate)
         return found
 
     def wake(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import text
@@ -14,18 +14,19 @@ from plugin.store.meta import MetaQueries
 
 DAY = 24 * 3600 * 1_000_000
 
-_COLUMNS = "next_at, held_until, hold_reason, factor, factor_at, failures, trips, rate, daily, reached"
+_COLUMNS = "next_at, held_until, hold_reason, factor, factor_at, failures, trips, rate, daily, reached, claims"
 
 
 @dataclass(frozen=True)
 class Line:
-    """A sending number's shared state. `rate` and `daily`: its own, None when the settings hold."""
+    """A sending number's shared state. `rate` and `daily`: its own, None when the settings hold; `claims`: ever made."""
 
     pace: Pace
     rate: float | None
     daily: int | None
     reached: int
     hold_reason: str = ""
+    claims: int = 0
 
 
 class SenderQueries(MetaQueries):
@@ -51,6 +52,7 @@ class SenderQueries(MetaQueries):
             row.daily,
             row.reached,
             row.hold_reason,
+            row.claims,
         )
 
     def save_places(self, connection: Connection, sender: str, next_at: int, claims: int) -> None:
@@ -78,17 +80,17 @@ class SenderQueries(MetaQueries):
             },
         )
 
-    def reserve_place(self, sender: str, rate: float) -> int:
-        """Take the next place of a number for a message that is sent outside the dispatcher (the bot's answers).
+    def reserve_place(self, sender: str, rate: float) -> float:
+        """Take the next place of a number for what is sent outside the dispatcher: the bot's answers.
 
-        Returns when to send it, microseconds UTC.
+        Returns the seconds to wait for it. A hold is not minded: it speaks of broadcasts, and a person is waiting.
         """
         now = self.now()
         with self.write() as connection:
             line = self.lock_sender(connection, sender)
-            places, pace = line.pace.take(1, line.rate or rate, now)
+            (place,), pace = replace(line.pace, held_until=0, failures=0).take(1, line.rate or rate, now)
             self.save_places(connection, sender, pace.next_at, 0)
-        return places[0]
+        return (place - now) / 1_000_000
 
     def sender_facts(self, sender: str) -> Mapping[str, Any] | None:
         """The row of a sending number, None before its first message."""

@@ -55,6 +55,11 @@ class People:
 
     def __init__(self) -> None:
         self.said: list[tuple[str, str | None]] = []
+        self.places: list[tuple[str, float]] = []
+
+    def reserve_place(self, sender: str, rate: float) -> float:
+        self.places.append((sender, rate))
+        return 0.0
 
     def contact(self, contact_id: str) -> Contact | None:
         return Contact("c1", "whatsapp", "1", "+5531999990001", "BR.1") if contact_id == "c1" else None
@@ -84,13 +89,14 @@ def output(wire: Wire, people: People, monkeypatch: pytest.MonkeyPatch) -> Any:
     class Output(module.ConnectorOutput):
         channel = "whatsapp"
 
-    return Output(wire, people)  # type: ignore[arg-type]
+    return Output(wire, people, 40.0)  # type: ignore[arg-type]
 
 
 async def test_a_text_goes_to_the_contacts_address_and_is_recorded(output: Any, wire: Wire, people: People) -> None:
     await output.send_response("c1", {"text": "Olá"})
     assert wire.sent == [Outbound("1", "+5531999990001", TextMessage("Olá"), user_id="BR.1")]
     assert people.said == [("Olá", "wamid.1")]
+    assert people.places == [("1", 40.0)]
     assert output.name() == "whatsapp"
 
 

@@ -19,7 +19,9 @@ from plugin.connector import Connector, ConsentChange, InboundMessage, StatusUpd
 from plugin.domain.address import canonical
 from plugin.domain.consent import is_clear_opt_out, is_opt_out
 from plugin.domain.conversation import Candidate, Contact, Inbound, Proof
+from plugin.domain.delivery import DeliveryState
 from plugin.domain.redirect import Decision, Outcome, choose, decide
+from plugin.domain.refusal import Refusal
 from plugin.domain.template import DEFAULT_TALK_BUTTON, Template, fold
 from plugin.domain.token import BUTTON_PREFIX, ButtonToken
 from plugin.errors import NotFound
@@ -105,6 +107,7 @@ class ReceiveStore(RedirectStore, Protocol):
         statuses: Sequence[StatusUpdate],
         consents: Sequence[tuple[ConsentChange, str | None]],
         unreadable: Sequence[tuple[Unreadable, str]],
+        refusals: Mapping[str, Refusal] = ...,
     ) -> tuple[int, int]: ...
     def take_inbound(self, limit: int, lease_seconds: float) -> list[str]: ...
     def stale_inbound(self, older_than: int, limit: int) -> list[str]: ...
@@ -134,7 +137,10 @@ def receive(store: ReceiveStore, connector: Connector, headers: Mapping[str, str
     statuses = [e for e in events if isinstance(e, StatusUpdate)]
     consents = [(e, Person.of(e.address, e.user_id).canonical) for e in events if isinstance(e, ConsentChange)]
     unreadable = [(e, _fingerprint(e)) for e in events if isinstance(e, Unreadable)]
-    new, repeated = store.store_batch(connector.name, messages, statuses, consents, unreadable)
+    # A message that was accepted may still fail; its code means what it means in an answer to a send.
+    codes = {e.error_code for e in statuses if e.status == DeliveryState.FAILED.value and e.error_code}
+    refusals = {code: connector.refusal(code) for code in codes}
+    new, repeated = store.store_batch(connector.name, messages, statuses, consents, unreadable, refusals)
     return Received(new, repeated, len(statuses), len(consents), len(unreadable))
 
 

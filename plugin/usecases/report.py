@@ -169,7 +169,7 @@ def report(
             "free_text": facts["free_text"],
         },
         state=facts["state"],
-        state_reason=facts["state_reason"],
+        state_reason=_why(facts, explain, language),
         created_by=facts["created_by"],
         created_at=facts["created_at"],
         finished_at=facts["finished_at"],
@@ -307,3 +307,10 @@ def _facts(store: ReportStore, principal: Principal, broadcast_id: str) -> Mappi
         raise NotFound("Este disparo não existe.")
     principal.require((BROADCAST, REPORT), facts["operation_id"])
     return facts
+
+
+def _why(facts: Mapping[str, Any], explain: Explain, language: str) -> str:
+    """Why the broadcast is in its state; a provider's refusal is put in the language asked for."""
+    if not facts["state_code"]:
+        return str(facts["state_reason"])
+    return " ".join(filter(None, explain(facts["channel"], facts["state_code"]).explanation(language)))

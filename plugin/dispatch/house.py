@@ -46,7 +46,8 @@ class Housekeeping:
         if self._store.take_lease(LEASE, self._holder, LEASE_SECONDS) is None:
             return
         chores: tuple[Callable[[], None], ...] = (
-            self._start, self._sweep, self._judge, self._resend, self._drop_cancelled, self._drop_uploads, self._finish,
+            self._start, self._sweep, self._judge, self._resend, self._drop_cancelled, self._drop_uploads, self._reopen,
+            self._finish,
         )  # fmt: skip
         for chore in chores:
             try:
@@ -93,6 +94,10 @@ class Housekeeping:
     def _drop_uploads(self) -> None:
         if dropped := self._store.drop_abandoned_uploads(ABANDONED):
             log.info("%d uploads that nobody finished reading were dropped", dropped)
+
+    def _reopen(self) -> None:
+        for broadcast_id in self._store.reopen_broadcasts():
+            log.info("Broadcast %s runs again: rows came back to it", broadcast_id)
 
     def _finish(self) -> None:
         for broadcast_id in self._store.finish_broadcasts():

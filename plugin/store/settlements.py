@@ -19,10 +19,13 @@ from plugin.store.claims import ClaimQueries
 from plugin.store.consent import ConsentQueries
 from plugin.store.control import ControlQueries
 from plugin.store.database import micros
-from plugin.store.fence import FenceQueries
 from plugin.usecases.dispatch import Settlement, consequence
 
 log = logging.getLogger(__name__)
+
+#: Microseconds after its end within which anything may still happen to a broadcast: providers repeat a status for a
+#: week.
+_LATE = 8 * 24 * 3600 * 1_000_000
 
 #: A row that was skipped while it waited for another attempt still learns that the first one arrived.
 _RANK_SQL = (
@@ -81,7 +84,7 @@ _MESSAGE_STATUS = (
 )
 
 
-class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries, FenceQueries):
+class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries):
     """Queries on `delivery` once something is known about a send."""
 
     # ------------------------------------------------------------------ answers
@@ -298,6 +301,28 @@ class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries, FenceQueri
         )
 
     # ------------------------------------------------------------------ the end of a broadcast
+    def reopen_broadcasts(self) -> list[str]:
+        """Let finished broadcasts run again that rows came back to. Returns their ids.
+
+        An unknown row is no reason to wait with the end; but a process that was frozen may still give it back unsent,
+        and a status may say days later that the provider asks to try again.
+        """
+        now = self.now()
+        came_back = " OR ".join(
+            f"EXISTS (SELECT 1 FROM delivery d WHERE d.broadcast_id = broadcast.id AND d.state = '{state}')"
+            for state in ("queued", "deferred")
+        )
+        which = f"state = 'finished' AND finished_at > CAST(:since AS BIGINT) AND ({came_back})"
+        values = {"since": now - _LATE}
+        with self.read() as connection:  # once a second: the writer is not to be troubled for nothing
+            if not connection.execute(text(f"SELECT 1 FROM broadcast WHERE {which} LIMIT 1"), values).first():
+                return []
+        with self.write() as connection:
+            rows = connection.execute(
+                text(f"UPDATE broadcast SET state = 'running', finished_at = NULL WHERE {which} RETURNING id"), values
+            ).all()
+        return [row[0] for row in rows]
+
     def finish_broadcasts(self) -> list[str]:
         """Close running broadcasts that have nothing left to send. Returns their ids."""
         now = self.now()

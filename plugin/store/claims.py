@@ -69,7 +69,9 @@ class ClaimQueries(SenderQueries):
         Nothing is claimed when the broadcast does not run or the dispatcher `epoch` has ended. `start`: the caller
         can't send before (microseconds UTC).
         """
-        shared = " FOR SHARE" if self.dialect == "postgresql" else ""
+        # Not shared: PostgreSQL lets a row be shared anew while somebody waits to change it, and claims that overlap
+        # would keep a pause or cancel waiting to the end. Claims of one broadcast wait for one sender's row anyway.
+        locked = " FOR SHARE OF p FOR NO KEY UPDATE OF b" if self.dialect == "postgresql" else ""
         asleep = None
         with self.write() as connection:
             now = self.now()
@@ -77,7 +79,7 @@ class ClaimQueries(SenderQueries):
                 text(
                     "SELECT b.sender, b.hours, b.wave_end, b.test FROM dispatcher p, broadcast b"
                     " WHERE p.epoch = :epoch AND p.ended = '' AND p.expires_at > :now"
-                    f" AND b.id = :b AND b.state = 'running'{shared}"
+                    f" AND b.id = :b AND b.state = 'running'{locked}"
                 ),
                 {"b": broadcast_id, "epoch": epoch, "now": now},
             ).first()

@@ -131,6 +131,7 @@ class State:
                     "database": "sqlite:///vamos.db",
                     "credentials": "credentials.yml",
                     "uploads": "uploads",
+                    "fence": "fence.json",
                     "dispatch": "external",
                     "public_url": f"http://127.0.0.1:{ports.rasa}",
                     **settings,

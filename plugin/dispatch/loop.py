@@ -12,17 +12,21 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
 
 from plugin.bootstrap import Services, open_connectors
 from plugin.connector import Connector
+from plugin.dispatch.fence import Fence
 from plugin.dispatch.house import Housekeeping
 from plugin.dispatch.process import alive, this_process
 from plugin.domain.delivery import DeliveryState
 from plugin.domain.template import Template
 from plugin.usecases.dispatch import (
+    Claim,
     Claimed,
     ClaimRules,
     QueuedMessage,
@@ -42,7 +46,7 @@ RENEW_EVERY = 2.0
 #: So many seconds before that, it stops sending what it has claimed: its clock may differ.
 MARGIN = 1.0
 #: How far ahead of its moment a row may be claimed, in microseconds: what is claimed should be on its way.
-HORIZON = 30_000
+HORIZON = 10_000
 #: Seconds between two looks for new broadcasts, and for messages of agents and of the system.
 LOOK_FOR_BROADCASTS = 0.2
 LOOK_FOR_MESSAGES = 0.05
@@ -61,7 +65,6 @@ class Dispatcher:
         self._window = settings.window
         self._key = services.key
         self._connectors = connectors
-        self._installation = services.store.installation()
         self._rules = ClaimRules(
             rate=settings.rate,
             horizon=HORIZON,
@@ -69,6 +72,7 @@ class Dispatcher:
             frequency=(settings.frequency_cap, settings.frequency_days * DAY),
             daily=settings.daily_recipients,
         )
+        self._fence = Fence(services.store, Path(settings.fence))
         self._me = this_process()
         self._house = Housekeeping(services, connectors)
         self._epoch: int | None = None
@@ -110,7 +114,7 @@ class Dispatcher:
         """One turn of the loop. Returns when the next one is due if nothing happens before (time.monotonic())."""
         await self._settle()  # before anything new is claimed: what is answered must be known first
         now = time.monotonic()
-        if self._epoch is None:
+        if self._rules.known is None or self._epoch is None:
             return now + 0.1
         if now >= self._house_at:
             self._house_at = now + HOUSEKEEPING
@@ -143,6 +147,9 @@ class Dispatcher:
                         self._store.register_dispatcher, me.host, me.pid, me.process, LEASE_SECONDS
                     )
                 self._sends_until = asked + LEASE_SECONDS - MARGIN
+                # Before the first claim, and before anything is recovered: is this the database we know?
+                await self._call(self._fence.beat)
+                self._rules = replace(self._rules, known=self._fence.mark)
                 if left := await self._call(self._store.recover_crashed, self._me.host, alive):
                     log.warning("%d sends were cut off by a crash: unknown until the provider reports them", left)
             except Exception:
@@ -153,6 +160,8 @@ class Dispatcher:
         if self._flying:
             await asyncio.wait(self._flying, timeout=DRAIN_SECONDS)
         await self._settle()
+        if self._fence.mark is not None:
+            await self._call(self._fence.beat)  # what was sent since the last heartbeat is remembered, too
         if self._epoch is not None:
             if left := await self._call(self._store.end_dispatcher, self._epoch):
                 log.warning("%d sends had no answer in time: unknown until the provider reports them", left)
@@ -171,12 +180,15 @@ class Dispatcher:
     async def _claim_messages(self, now: float) -> None:
         """Messages to people in conversation go before anything of a broadcast."""
         free = self._free()
-        if free <= 0 or self._epoch is None:
+        self._messages_at = now + LOOK_FOR_MESSAGES
+        known = self._rules.known
+        if free <= 0 or self._epoch is None or known is None:
             return
         queued = await self._call(self._store.claim_messages, free, self._epoch, self._rules)
-        self._messages_at = now if queued else now + LOOK_FOR_MESSAGES
+        if queued:  # there may be more
+            self._messages_at = now
         for message in queued:
-            self._fly(self._one_message(message, self._moment(message.send_at)))
+            self._fly(self._one_message(message, self._moment(message.send_at), known.installation))
 
     async def _claim_deliveries(self, broadcast: dict[str, Any], limit: int) -> None:
         connector = self._connectors.get(broadcast["channel"])
@@ -184,11 +196,12 @@ class Dispatcher:
             reason = f"O canal {broadcast['channel']} não está configurado."
             await self._call(self._store.pause_broadcast, broadcast["id"], reason)
             return
-        if self._epoch is None:
+        known = self._rules.known
+        if self._epoch is None or known is None:
             return
         start = self._last.get(broadcast["sender"], 0.0) - time.monotonic()
         claim = await self._call(
-            self._store.claim_deliveries,
+            self._claim,
             broadcast["id"],
             limit,
             self._epoch,
@@ -201,25 +214,44 @@ class Dispatcher:
         template = self._template(broadcast)
         for claimed in claim.rows:
             self._fly(
-                self._one_delivery(connector, template, claimed, self._moment(claimed.send_at), claim.interval / 1e6)
+                self._one_delivery(
+                    connector,
+                    template,
+                    claimed,
+                    self._moment(claimed.send_at),
+                    claim.interval / 1e6,
+                    known.installation,
+                )
             )
 
+    def _claim(self, broadcast_id: str, limit: int, epoch: int, rules: ClaimRules, start: int) -> Claim:
+        claim = self._store.claim_deliveries(broadcast_id, limit, epoch, rules, start)
+        if claim.rows:
+            self._fence.note(claim.rows[0].sender, claim.claims)
+        return claim
+
     async def _one_delivery(
-        self, connector: Connector, template: Template, claimed: Claimed, moment: float, interval: float
+        self,
+        connector: Connector,
+        template: Template,
+        claimed: Claimed,
+        moment: float,
+        interval: float,
+        installation: str,
     ) -> None:
         if await self._begin(claimed.sender, moment, interval):
-            settlement = await send_delivery(connector, template, claimed, self._key, self._installation)
+            settlement = await send_delivery(connector, template, claimed, self._key, installation)
         else:
             settlement = _fenced(claimed)
         self._settled.append(settlement)
         self._answered(settlement)
 
-    async def _one_message(self, queued: QueuedMessage, moment: float) -> None:
+    async def _one_message(self, queued: QueuedMessage, moment: float, installation: str) -> None:
         connector = self._connectors.get(queued.channel)
         if connector is None:
             settlement = _no_channel(queued)
         elif await self._begin(queued.sender, moment, 0.0):
-            settlement = await send_message(connector, queued, self._installation)
+            settlement = await send_message(connector, queued, installation)
         else:
             settlement = _fenced(queued)
         self._settled_messages.append(settlement)

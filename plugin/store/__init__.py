@@ -8,7 +8,6 @@ from plugin.store.catalogue import CatalogueQueries
 from plugin.store.database import Database, new_id
 from plugin.store.desk import DeskQueries
 from plugin.store.dispatchers import DispatcherQueries
-from plugin.store.fence import FenceQueries
 from plugin.store.replies import ReplyQueries
 from plugin.store.uploads import UploadQueries
 
@@ -21,7 +20,6 @@ class Store(
     ReplyQueries,
     DeskQueries,
     DispatcherQueries,
-    FenceQueries,
     Database,
 ):
     """Everything that can be asked of the database."""

@@ -18,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from plugin.domain.hours import SendingHours
+from plugin.store.fence import FenceQueries
 from plugin.store.meta import from_json, mapping
 from plugin.store.senders import DAY, Line, SenderQueries
 from plugin.usecases.dispatch import Claim, Claimed, ClaimRules
@@ -48,7 +49,7 @@ def _hours(stored: str) -> SendingHours:
     return SendingHours.from_json(from_json(stored))
 
 
-class ClaimQueries(SenderQueries):
+class ClaimQueries(SenderQueries, FenceQueries):
     """Queries on `delivery` up to the moment it is sent."""
 
     def running_broadcasts(self) -> list[dict[str, Any]]:
@@ -66,8 +67,8 @@ class ClaimQueries(SenderQueries):
     def claim_deliveries(self, broadcast_id: str, limit: int, epoch: int, rules: ClaimRules, start: int = 0) -> Claim:
         """Turn up to `limit` rows of a broadcast into `sending` and commit.
 
-        Nothing is claimed when the broadcast does not run or the dispatcher `epoch` has ended. `start`: the caller
-        can't send before (microseconds UTC).
+        Nothing is claimed when the broadcast does not run, the dispatcher `epoch` has ended, or this is not the
+        database that `rules` know. `start`: the caller can't send before (microseconds UTC).
         """
         # Not shared: PostgreSQL lets a row be shared anew while somebody waits to change it, and claims that overlap
         # would keep a pause or cancel waiting to the end. Claims of one broadcast wait for one sender's row anyway.
@@ -83,7 +84,7 @@ class ClaimQueries(SenderQueries):
                 ),
                 {"b": broadcast_id, "epoch": epoch, "now": now},
             ).first()
-            if broadcast is None:
+            if broadcast is None or (rules.known and self.moved(connection, rules.known)):
                 return Claim()
             hours = _hours(broadcast.hours) if broadcast.hours and not broadcast.test else None
             if hours and (opens := hours.opens_anywhere(now)) > now and not self._abroad(connection, broadcast_id):
@@ -101,11 +102,11 @@ class ClaimQueries(SenderQueries):
                 self._put_off(connection, found)
                 claimed = self._take(connection, broadcast_id, broadcast.sender, ready, line, rate, epoch, now, start)
                 if asleep is None:
-                    interval = line.pace.interval(rate, now)
+                    interval, claims = line.pace.interval(rate, now), line.claims + len(claimed)
                     if len(claimed) == places:
-                        return Claim(claimed, claimed[-1].send_at + interval - rules.horizon, interval)
+                        return Claim(claimed, claimed[-1].send_at + interval - rules.horizon, interval, claims)
                     # Where something was put off there may be more behind it that can go at once.
-                    return Claim(claimed, now if found.waiting or found.gone else None, interval)
+                    return Claim(claimed, now if found.waiting or found.gone else None, interval, claims)
         # In a transaction of its own: two claims that share the broadcast's row could not both write to it.
         self._sleep(broadcast_id, *asleep)
         return Claim(claimed if asleep[1] == "daily" else [])
@@ -295,7 +296,7 @@ class ClaimQueries(SenderQueries):
                 now,
                 send_at,
                 bool(pace.failures),
-            )  # fmt: skip
+            )
             for row, send_at in zip(ready, times, strict=True)
         ]
 

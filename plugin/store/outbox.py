@@ -42,6 +42,8 @@ class OutboxQueries(SettlementQueries):
                 return []
         with self.write() as connection:
             claimed: list[QueuedMessage] = []
+            if rules.known and self.moved(connection, rules.known):
+                return []
             for sender, rows in self._waiting(connection, limit, epoch, now).items():
                 line = self.lock_sender(connection, sender)
                 rate = line.rate or rules.rate

@@ -19,7 +19,7 @@ _COLUMNS = "next_at, held_until, hold_reason, factor, factor_at, failures, trips
 
 @dataclass(frozen=True)
 class Line:
-    """A sending number's shared state. `rate` and `daily`: its own, None when the settings hold; `claims`: ever made."""
+    """A number's shared state. `rate` and `daily`: its own, None when the settings hold; `claims`: ever made."""
 
     pace: Pace
     rate: float | None

@@ -23,6 +23,7 @@ from plugin.domain.delivery import DeliveryState
 from plugin.domain.refusal import Reaction, Refusal
 from plugin.domain.template import Template
 from plugin.domain.token import ButtonToken
+from plugin.usecases.reconcile import Mark
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +42,16 @@ class ClaimRules:
     `rate`: messages per second of a sending number that has none of its own. `horizon`: microseconds that places may
     lie ahead. `quiet`: microseconds of silence after which a conversation with the bot is over. `frequency`: at most
     so many broadcasts per person within so many microseconds (0: no cap). `daily`: different people a number may
-    write to in 24 hours (0: no limit).
+    write to in 24 hours (0: no limit). `known`: the database as the dispatcher last knew it; in another one, or in an
+    older copy of it, nothing is claimed (None: not asked).
     """
 
     rate: float = 1000.0
-    horizon: int = 30_000
+    horizon: int = 10_000
     quiet: int = 0
     frequency: tuple[int, int] = (0, 0)
     daily: int = 0
+    known: Mark | None = None
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,14 @@ class Claimed:
 class Claim:
     """What a claim brought, and when asking again makes sense (microseconds UTC; None: nothing waits).
 
-    `interval`: microseconds between two messages of the sending number, for whoever falls behind.
+    `interval`: microseconds between two messages of the sending number, for whoever falls behind. `claims`: how many
+    the number has had, these included.
     """
 
     rows: list[Claimed] = field(default_factory=list)
     again_at: int | None = None
     interval: int = 0
+    claims: int = 0
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ _ROWS = (
               "The network's proxy refused the connection to the provider."),
     _not_sent("UnsupportedProtocol", "O endereço do provedor não é http nem https.",
               "The provider's address is neither http nor https."),
+    _not_sent("fenced", "O processo que ia enviar foi dado como parado; outro envia.",
+              "The process about to send was given up as stopped; another one sends."),
     _not_sent("closed", "O canal estava sendo desligado.", "The channel was being shut down."),
 
     # ------------------------------------------------------------------ bytes left, no definite answer came

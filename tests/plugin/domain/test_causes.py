@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import httpx
 import pytest
 
+import plugin
 from plugin.domain.causes import OWN, REASONS, of_code
 from plugin.domain.delivery import SkipReason
 from plugin.domain.refusal import Reaction, Refusal
@@ -50,6 +54,14 @@ def test_a_status_of_http_is_explained_with_its_number(code: str, reaction: Reac
 @pytest.mark.parametrize("code", ["", "http_", "http_99", "http_600", "http_2000", "131026", "readtimeout"])
 def test_a_code_that_is_not_ours_is_left_to_the_channel(code: str) -> None:
     assert of_code(code) is None
+
+
+def test_no_code_that_the_core_writes_lacks_words() -> None:
+    core = Path(plugin.__file__).parent
+    written = re.compile(r"""(?:error_code ?= ?|not_sent\(\w+, )['"](\w+)['"]""")
+    codes = {code for path in core.rglob("*.py") for code in written.findall(path.read_text("utf-8"))}
+    assert {"crash", "connector", "unstorable", "channel"} <= codes, "the pattern no longer finds them"
+    assert codes <= set(OWN)
 
 
 def test_every_reason_of_a_line_is_explained_in_both_languages() -> None:

@@ -181,6 +181,14 @@ def report(
         redirected={name: outcomes.get(name, 0) for name in _OUTCOMES},
         unattributed=unattributed,
         failures=[_explained(failure, explained) for failure in store.failure_counts(broadcast_id)],
+        start_at=facts["start_at"],
+        wake_at=facts["wake_at"],
+        wait_reason=facts["wait_reason"],
+        hold=facts["hold"],
+        hours=facts["hours"],
+        first_wave=facts["first_wave"] and {**facts["first_wave"], "running": facts["wave_end"] is not None},
+        test=facts["test"],
+        on_unknown=facts["on_unknown"],
     )
 
 

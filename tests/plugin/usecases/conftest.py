@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from plugin.domain.template import Template
 from plugin.domain.upload import Upload
 from plugin.store import Store
+from plugin.testing.clock import SettableClock
 from plugin.testing.scenario import Scenario
 from plugin.usecases.intake import take_upload
 
@@ -29,6 +30,20 @@ _UPLOAD_TEMPLATES = {
 def scenario(store: Store) -> Scenario:
     """A small installation on each kind of database."""
     return Scenario(store)
+
+
+@pytest.fixture
+def clock() -> SettableClock:
+    """The time of `timed`: it stands still."""
+    return SettableClock()
+
+
+@pytest.fixture
+def timed(database_url: str, clock: SettableClock) -> Iterator[Scenario]:
+    """As `scenario`, by a clock that the test sets."""
+    store = Store(database_url, clock)
+    yield Scenario(store)
+    store.close()
 
 
 @pytest.fixture

@@ -148,14 +148,20 @@ class Account:
             self._hits.clear()
 
     def accept(
-        self, phone: Phone, to: str, request: Entry, kind: str, shown: Entry, category: str, fails: int | None = None
-    ) -> str:
-        """Take a message from the business; returns its id. `fails`: the code it fails with afterwards."""
+        self, phone: Phone, to: str, request: Entry, kind: str, shown: Entry, category: str, fails: int | None,
+        begun: float,
+    ) -> str:  # fmt: skip
+        """Take a message from the business; returns its id.
+
+        `fails`: the code it fails with afterwards. `begun`: when the request's first bytes came; its last may have come
+        much later, from a process that was frozen in between.
+        """
         provider_id = self._new_id(phone)
         self._record(
             {
                 **({} if fails is None else {"fails": fails}),
                 "kind": "message",
+                "begun": round(begun, 3),
                 "id": provider_id,
                 "wa_id": phone.wa_id,
                 "to": to,

@@ -24,6 +24,7 @@ from channels.whatsapp.sandbox.templates import TEMPLATES
 _WINDOW = 24 * 3600
 _VERSION = re.compile(r"v\d{1,2}\.0")
 _HELD_OPEN = 120.0
+_BEGUN = "begun"
 #: Seconds until a ``slow`` answer.
 _SLOW = 1.0
 
@@ -46,6 +47,7 @@ class Graph:
         """`handler` behind the checks that every Graph path has, with refusals in Meta's shape."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
+            request[_BEGUN] = self._account.now()
             if self._account.config.latency_ms:
                 # Taken first: whoever hangs up while we think about it has been heard all the same.
                 with suppress(ConnectionError):
@@ -140,7 +142,7 @@ class Graph:
         if failure is not None and failure.kind == "cut":
             _reset(request)
             return web.Response()  # nobody is there to read it
-        provider_id = self._accept(phone, body, failure.later if failure is not None else None)
+        provider_id = self._accept(phone, body, failure.later if failure is not None else None, request[_BEGUN])
         if failure is not None and failure.kind == "reset":
             _reset(request)
         elif failure is not None and failure.kind == "slow":
@@ -161,7 +163,7 @@ class Graph:
             raise checks.invalid("Recipient user id is not known to this business")
         return phone
 
-    def _accept(self, phone: Phone, body: dict[str, Any], fails: int | None) -> str:
+    def _accept(self, phone: Phone, body: dict[str, Any], fails: int | None, begun: float) -> str:
         kind = body.get("type", "text")
         category = "SERVICE"
         if len(str(body.get("biz_opaque_callback_data", ""))) > 512:
@@ -180,7 +182,7 @@ class Graph:
         else:
             raise Refused(131051, "(#131051) Unsupported message type", f"type {kind!r} is not played by the sandbox")
         to = str(body.get("to") or body.get("recipient"))
-        return self._account.accept(phone, to, body, kind, shown, category, fails)
+        return self._account.accept(phone, to, body, kind, shown, category, fails, begun)
 
 
 def _contact(dialled: str, phone: Phone) -> dict[str, str]:

@@ -27,9 +27,12 @@ log = logging.getLogger(__name__)
 #: week.
 _LATE = 8 * 24 * 3600 * 1_000_000
 
-#: A row that was skipped while it waited for another attempt still learns that the first one arrived.
+#: A row that was skipped while it waited for another attempt still learns that the first one arrived. That the first
+#: one was sent is no news once it is known: a `sent` that comes after its `failed` does not undo the next attempt.
 _RANK_SQL = (
-    "CASE WHEN delivery.state = 'skipped' AND delivery.attempts > 0 THEN 0 ELSE CASE delivery.state "
+    "CASE WHEN delivery.state IN ('queued', 'deferred', 'skipped') AND delivery.sent_at IS NOT NULL"
+    f" THEN {RANK[DeliveryState.SENT]}"
+    " WHEN delivery.state = 'skipped' AND delivery.attempts > 0 THEN 0 ELSE CASE delivery.state "
     + " ".join(f"WHEN '{s.value}' THEN {r}" for s, r in RANK.items())
     + " ELSE 0 END END"
 )

@@ -14,8 +14,8 @@ from plugin.store.meta import MetaQueries, mapping
 from plugin.usecases.consent import Cursor, Search, Suppression
 
 _INSERT = """
-WITH person(key) AS ({keys})
 INSERT INTO opt_out (canonical, source, detail, inbound_id, delivery_id, user_id, at)
+WITH person(key) AS ({keys})
 SELECT key, :source, :detail, :inbound, CAST(:delivery AS BIGINT), :user, CAST(:at AS BIGINT) FROM person
 WHERE true ORDER BY key ON CONFLICT (canonical) DO NOTHING
 """
@@ -25,7 +25,8 @@ UPDATE opt_out SET source = :source, detail = :detail, inbound_id = :inbound, de
   user_id = :user, at = CAST(:at AS BIGINT)
 WHERE source = 'provider' AND canonical IN ({keys})
 """
-_WAITING = "canonical IN ({keys}) AND state IN ('queued', 'deferred')"
+# By person, never by state (hence the ||): without statistics both databases would look through all that is queued.
+_WAITING = "canonical IN ({keys}) AND state || '' IN ('queued', 'deferred')"
 _SKIP = {
     "sqlite": f"UPDATE delivery SET state = 'skipped', reason = 'opted_out' WHERE {_WAITING}",
     # Locked in order of rows, as everywhere, so that two writers wait for one another in line.

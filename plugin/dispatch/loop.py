@@ -114,7 +114,7 @@ class Dispatcher:
         """One turn of the loop. Returns when the next one is due if nothing happens before (time.monotonic())."""
         await self._settle()  # before anything new is claimed: what is answered must be known first
         now = time.monotonic()
-        if self._rules.known is None or self._epoch is None:
+        if self._fence.mark is None or self._epoch is None:
             return now + 0.1
         if now >= self._house_at:
             self._house_at = now + HOUSEKEEPING
@@ -149,7 +149,6 @@ class Dispatcher:
                 self._sends_until = asked + LEASE_SECONDS - MARGIN
                 # Before the first claim, and before anything is recovered: is this the database we know?
                 await self._call(self._fence.beat)
-                self._rules = replace(self._rules, known=self._fence.mark)
                 if left := await self._call(self._store.recover_crashed, self._me.host, alive):
                     log.warning("%d sends were cut off by a crash: unknown until the provider reports them", left)
             except Exception:
@@ -181,10 +180,10 @@ class Dispatcher:
         """Messages to people in conversation go before anything of a broadcast."""
         free = self._free()
         self._messages_at = now + LOOK_FOR_MESSAGES
-        known = self._rules.known
+        known = self._fence.mark
         if free <= 0 or self._epoch is None or known is None:
             return
-        queued = await self._call(self._store.claim_messages, free, self._epoch, self._rules)
+        queued = await self._call(self._store.claim_messages, free, self._epoch, replace(self._rules, known=known))
         if queued:  # there may be more
             self._messages_at = now
         for message in queued:
@@ -196,7 +195,7 @@ class Dispatcher:
             reason = f"O canal {broadcast['channel']} não está configurado."
             await self._call(self._store.pause_broadcast, broadcast["id"], reason)
             return
-        known = self._rules.known
+        known = self._fence.mark
         if self._epoch is None or known is None:
             return
         start = self._last.get(broadcast["sender"], 0.0) - time.monotonic()
@@ -205,7 +204,7 @@ class Dispatcher:
             broadcast["id"],
             limit,
             self._epoch,
-            self._rules,
+            replace(self._rules, known=known),
             self._store.now() + int(start * 1_000_000) if start > 0 else 0,
         )
         self._claim_at[broadcast["id"]] = (
@@ -225,6 +224,7 @@ class Dispatcher:
             )
 
     def _claim(self, broadcast_id: str, limit: int, epoch: int, rules: ClaimRules, start: int) -> Claim:
+        """Claim, and remember it in the file beside the settings before the first byte leaves."""
         claim = self._store.claim_deliveries(broadcast_id, limit, epoch, rules, start)
         if claim.rows:
             self._fence.note(claim.rows[0].sender, claim.claims)

@@ -91,6 +91,8 @@ class ClaimQueries(SenderQueries, FenceQueries):
                 asleep = (opens, "hours")
             else:
                 line = self.lock_sender(connection, broadcast.sender)
+                if rules.known and line.claims < rules.known.claims.get(broadcast.sender, 0):
+                    return Claim()
                 rate = line.rate or rules.rate
                 places = min(limit, line.pace.places(rate, now, rules.horizon, start))
                 if places <= 0:

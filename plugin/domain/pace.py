@@ -23,16 +23,20 @@ PROBE_EVERY = 2
 #: Share of the rate after an outage; it doubles every `DOUBLING` seconds.
 RESTART = 0.05
 DOUBLING = 10
-#: No place is ever given out further ahead, and no hold is longer, unless the clock was turned back.
-FURTHEST_PLACE = 10 * SECOND
+#: After so many doublings the rate is whole again, from however little of it.
+_DOUBLINGS = math.ceil(-math.log2(RESTART))
+#: No hold is longer, whatever the provider asks for.
 LONGEST_HOLD = 2 * 3600 * SECOND
+#: The clocks of two machines may differ by so much; what was written further ahead was written before ours was
+#: turned back.
+SKEW = 10 * SECOND
 
 
 @dataclass(frozen=True)
 class Pace:
     """`next_at`: the next free place. `held_until`: nothing goes before. `factor` of the rate at `factor_at`.
 
-    `failures` and `trips` count since the provider's last success.
+    `failures` and `trips` count since the provider's last success. `at`: when this was written.
     """
 
     next_at: int = 0
@@ -41,12 +45,24 @@ class Pace:
     factor_at: int = 0
     failures: int = 0
     trips: int = 0
+    at: int = 0
+
+    def read(self, now: int) -> Pace:
+        """The same by the present clock, if it was turned back since: then nothing waits longer for that."""
+        turned = self.at - now
+        if turned <= SKEW:
+            return self
+        return replace(
+            self, next_at=self.next_at - turned, held_until=self.held_until - turned,
+            factor_at=self.factor_at - turned, at=now,
+        )  # fmt: skip
 
     def share(self, now: int) -> float:
         """The part of the full rate that may be used now, 0 to 1."""
-        if self.factor >= 1.0:
+        age = (now - self.factor_at) / (DOUBLING * SECOND)
+        if self.factor >= 1.0 or age >= _DOUBLINGS:
             return 1.0
-        return float(min(1.0, self.factor * 2.0 ** (max(0, now - self.factor_at) / (DOUBLING * SECOND))))
+        return float(min(1.0, self.factor * 2.0 ** max(0.0, age)))
 
     def interval(self, rate: float, now: int) -> int:
         """Microseconds between two messages."""
@@ -56,8 +72,7 @@ class Pace:
 
     def first_place(self, now: int, start: int = 0) -> int:
         """The earliest moment of the next message, not before `start`."""
-        next_at = self.next_at if self.next_at <= now + FURTHEST_PLACE else now
-        return max(next_at, self._hold(now), now, start)
+        return max(self.next_at, self.held_until, now, start)
 
     def places(self, rate: float, now: int, horizon: int, start: int = 0) -> int:
         """How many messages may begin until `now + horizon`; while the breaker is tried, one."""
@@ -83,17 +98,14 @@ class Pace:
     def failed(self, now: int, count: int = 1) -> Pace:
         """The provider did not answer, or said that it is unwell. Enough of it opens the breaker."""
         failures = self.failures + count
-        if failures < BREAKER or self._hold(now) > now:
+        if failures < BREAKER or self.held_until > now:
             return replace(self, failures=failures)
         pause = min(LONGEST_TRIP, FIRST_TRIP * 2 ** min(self.trips, 10))
         return replace(self, failures=failures, trips=self.trips + 1, held_until=now + pause * SECOND)
 
     def backed_off(self, now: int, seconds: float) -> Pace:
         """The provider refused for pace: wait, and go on at half of what was too much."""
-        until = now + int(seconds * SECOND)
-        if self._hold(now) > now:  # said by messages that were already on their way: once is enough
+        until = now + min(int(seconds * SECOND), LONGEST_HOLD)
+        if self.held_until > now:  # said by messages that were already on their way: once is enough
             return replace(self, held_until=max(self.held_until, until))
         return replace(self, held_until=until, factor=max(RESTART, self.share(now) / 2), factor_at=until)
-
-    def _hold(self, now: int) -> int:
-        return self.held_until if self.held_until <= now + LONGEST_HOLD else 0

@@ -14,7 +14,9 @@ from plugin.store.meta import MetaQueries
 
 DAY = 24 * 3600 * 1_000_000
 
-_COLUMNS = "next_at, held_until, hold_reason, factor, factor_at, failures, trips, rate, daily, reached, claims"
+_COLUMNS = (
+    "next_at, held_until, hold_reason, factor, factor_at, failures, trips, paced_at, rate, daily, reached, claims"
+)
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,21 @@ class SenderQueries(MetaQueries):
             connection.execute(
                 text(
                     "INSERT INTO sender (id, next_at, held_until, hold_reason, factor, factor_at, failures, trips,"
-                    " claims, reached) VALUES (:id, 0, 0, '', 1, 0, 0, 0, 0, 0) ON CONFLICT (id) DO NOTHING"
+                    " paced_at, claims, reached) VALUES (:id, 0, 0, '', 1, 0, 0, 0, 0, 0, 0)"
+                    " ON CONFLICT (id) DO NOTHING"
                 ),
                 {"id": sender},
             )
             row = connection.execute(statement, {"id": sender}).one()
+        written = Pace(
+            row.next_at, row.held_until, float(row.factor), row.factor_at, row.failures, row.trips, row.paced_at
+        )
+        pace = written.read(self.now())
+        if pace != written:
+            self.save_places(connection, sender, pace.next_at, 0)
+            self.save_pace(connection, sender, pace)
         return Line(
-            Pace(row.next_at, row.held_until, float(row.factor), row.factor_at, row.failures, row.trips),
+            pace,
             row.rate,
             row.daily,
             row.reached,
@@ -58,8 +68,8 @@ class SenderQueries(MetaQueries):
     def save_places(self, connection: Connection, sender: str, next_at: int, claims: int) -> None:
         """Write back what a claim took."""
         connection.execute(
-            text("UPDATE sender SET next_at = :n, claims = claims + :k WHERE id = :id"),
-            {"id": sender, "n": next_at, "k": claims},
+            text("UPDATE sender SET next_at = :n, paced_at = :now, claims = claims + :k WHERE id = :id"),
+            {"id": sender, "n": next_at, "now": self.now(), "k": claims},
         )
 
     def save_pace(self, connection: Connection, sender: str, pace: Pace, reason: str | None = None) -> None:
@@ -67,10 +77,11 @@ class SenderQueries(MetaQueries):
         connection.execute(
             text(
                 "UPDATE sender SET held_until = :held, factor = :factor, factor_at = :factor_at, failures = :failures,"
-                " trips = :trips, hold_reason = COALESCE(:reason, hold_reason) WHERE id = :id"
+                " trips = :trips, paced_at = :now, hold_reason = COALESCE(:reason, hold_reason) WHERE id = :id"
             ),
             {
                 "id": sender,
+                "now": self.now(),
                 "held": pace.held_until,
                 "factor": pace.factor,
                 "factor_at": pace.factor_at,

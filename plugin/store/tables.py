@@ -81,6 +81,7 @@ sender = Table(
     _time("factor_at", nullable=False),
     Column("failures", Integer, nullable=False, default=0),  # of the provider, without a success in between
     Column("trips", Integer, nullable=False, default=0),  # how often the breaker opened since the last success
+    _time("paced_at", nullable=False),  # when any of these was written: shows a clock that was turned back
     Column("claims", BigInteger, nullable=False, default=0),  # ever made: never falls, unless time is turned back
     Column("reached", Integer, nullable=False, default=0),  # rows of `reached`, counted
 )

@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("factor_at", sa.BigInteger(), nullable=False),
         _number("failures"),
         _number("trips"),
+        sa.Column("paced_at", sa.BigInteger(), nullable=False),
         _number("claims", kind=sa.BigInteger),
         _number("reached"),
         sa.PrimaryKeyConstraint("id"),

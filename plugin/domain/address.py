@@ -295,8 +295,11 @@ def for_spreadsheet(cell: str) -> str:
     Twelve or more bare digits become 5,53E+12 in Excel as soon as the file is opened and saved. A foreign number
     keeps its ``+``; what is no number stays as it is.
     """
+    found = fast(cell)
+    if found is not None:
+        return f"({found[3:5]}) {found[5:-4]}-{found[-4:]}"
     try:
-        number = phonenumbers.parse(parse(cell))
+        number = phonenumbers.parse(thorough(cell))
     except InvalidAddress:
         return cell
     brazilian = number.country_code == _COUNTRY_CODE

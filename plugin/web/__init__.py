@@ -9,7 +9,16 @@ from sanic.response import HTTPResponse
 
 import plugin
 from plugin.bootstrap import Services
-from plugin.web import api_broadcasts, api_cases, api_catalogue, api_control, api_session, openapi, pages
+from plugin.web import (
+    api_broadcasts,
+    api_cases,
+    api_catalogue,
+    api_control,
+    api_session,
+    api_suppressions,
+    openapi,
+    pages,
+)
 from plugin.web.answers import json_answer
 from plugin.web.cookies import cookie_name
 from plugin.web.desk import PREFIX, Desk
@@ -25,6 +34,7 @@ def endpoints() -> tuple[Endpoint, ...]:
         *api_catalogue.ENDPOINTS,
         *api_broadcasts.ENDPOINTS,
         *api_control.ENDPOINTS,
+        *api_suppressions.ENDPOINTS,
         *api_cases.ENDPOINTS,
         Endpoint(
             "GET",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from sanic.response import HTTPResponse
@@ -16,13 +15,14 @@ from plugin.domain.hours import SendingHours
 from plugin.domain.redirect import FreeText, Redirect, RedirectKind
 from plugin.domain.upload import Limits, RowState, Upload
 from plugin.domain.wave import MAX_WAIT_MINUTES, MAX_WAVE, FirstWave
-from plugin.errors import Conflict, Invalid
+from plugin.errors import Invalid
 from plugin.usecases import intake, launch, report, review
 from plugin.usecases.explain import LANGUAGES
 from plugin.web.answers import json_answer, plain, stream_csv
-from plugin.web.body import receive_file, settled
+from plugin.web.body import Received
 from plugin.web.endpoint import Call, Endpoint, Query, limit
 from plugin.web.schema import Schema, body, listed, moment, nullable, text
+from plugin.web.uploading import with_file
 
 READERS = (BROADCAST, REPORT)
 ROW_STATES = tuple(s.value for s in RowState)
@@ -31,45 +31,26 @@ _ROWS, _PAGE = limit(500), limit(200)
 _LANGUAGE = Query("language", "Of the explanations", values=LANGUAGES)
 _MISSING = {404: ("Missing, or in an operation that is not yours.", None)}
 
-#: Uploads in progress by person: each costs disk, a thread and a long transaction.
-_MAX_PARALLEL_UPLOADS = 2
-_uploading: dict[str, int] = {}
-
 
 async def upload(call: Call) -> HTTPResponse:
-    principal, settings = call.session.principal, call.services.settings
-    most = settings.max_upload_mb * 1024 * 1024
+    store, principal = call.services.store, call.session.principal
     operation_id, template_id = call.needed("operation"), call.needed("template")
     filename = (call.text("filename") or "contatos.csv")[:255]
     principal.require(BROADCAST, operation_id)  # before the first byte; the use case asks again
-    if _uploading.get(principal.user_id, 0) >= _MAX_PARALLEL_UPLOADS:
-        raise Conflict("Two uploads of yours are still running.", "Wait until one is done.")
-    _uploading[principal.user_id] = _uploading.get(principal.user_id, 0) + 1
-    try:
-        received = await receive_file(call.request, Path(settings.uploads), most, call.run)
 
-        def read() -> Upload:
-            try:
-                return intake.take_upload(
-                    call.services.store,
-                    principal,
-                    operation_id=operation_id,
-                    template_id=template_id,
-                    filename=filename,
-                    path=received.path,
-                    sha256=received.sha256,
-                    limits=Limits(bytes=most),
-                )
-            finally:
-                # What is needed of it is in the database now; personal data lies around nowhere else.
-                received.path.unlink(missing_ok=True)
+    def take(received: Received, limits: Limits) -> Upload:
+        return intake.take_upload(
+            store,
+            principal,
+            operation_id=operation_id,
+            template_id=template_id,
+            filename=filename,
+            path=received.path,
+            sha256=received.sha256,
+            limits=limits,
+        )
 
-        # Whoever hangs up meanwhile has not freed their place: the file is being read all the same.
-        taken = await settled(call.run_intake(read))
-    finally:
-        _uploading[principal.user_id] -= 1
-        if not _uploading[principal.user_id]:
-            del _uploading[principal.user_id]
+    taken = await with_file(call, take)
     return json_answer(taken, 201, {"Location": f"/desk/api/v1/uploads/{taken.id}"})
 
 

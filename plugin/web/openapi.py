@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from plugin.domain.consent import SOURCES
 from plugin.domain.delivery import DeliveryState
 from plugin.domain.upload import RowState
 from plugin.web.endpoint import ID, PUBLIC, Endpoint, Query
@@ -203,6 +204,26 @@ SCHEMAS: Mapping[str, Schema] = {
         ),
         test=_FLAG,
         on_unknown={"enum": ["keep", "resend"]},
+    ),
+    "Suppression": _object(
+        address=_TEXT,
+        source={"enum": list(SOURCES)},
+        why={**_TEXT, "description": "The source in words."},
+        detail={**_TEXT, "description": "What the person wrote, the list's name or the note."},
+        at=_TIME,
+        by={**_MAYBE, "description": "Who imported or entered it; null on the command line and for all others."},
+        broadcast=_or_null(_object(id=_TEXT, template=_TEXT, filename=_TEXT, row=_COUNT, line=_COUNT)),
+        operation=_or_null(_reference("Named")),
+        undo_warning={**_MAYBE, "description": "What somebody must have read before undoing it."},
+    ),
+    "Suppressions": _items("Suppression", "string"),
+    "Suppressed": _object(added=_FLAG),
+    "Imported": _object(
+        rows=_COUNT,
+        added=_COUNT,
+        already={**_COUNT, "description": "Suppressed before, also by an earlier line of the list."},
+        rejected=_list(_object(line=_COUNT, value=_TEXT, reason=_TEXT, remedy=_TEXT, code=_TEXT)),
+        rejected_count=_COUNT,
     ),
     "Case": _object(
         id=_TEXT,

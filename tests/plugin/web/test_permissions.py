@@ -26,6 +26,8 @@ from plugin.web.endpoint import LOGGED_IN, PUBLIC, Call, Endpoint
 from .conftest import Site
 
 ROUTES = [e for e in endpoints() if e.access != PUBLIC]
+#: Not of one operation.
+INSTALLATION_WIDE = "/api/v1/suppressions"
 
 
 @dataclass
@@ -54,6 +56,8 @@ class World:
             ]
         elif endpoint.path.endswith(("/take", "/close")):
             body = {"version": 1}
+        elif endpoint.path.startswith(INSTALLATION_WIDE) and endpoint.unsafe and endpoint.body != "file":
+            body = {"address": "+5531998000077"} | ({"reason": "x"} if endpoint.path.endswith("/undo") else {})
         elif endpoint.path.endswith("/messages"):
             body = {"text": "Bom dia"}
         params = {q.name: objects[q.name] for q in endpoint.query if q.name in ("operation", "template")}
@@ -137,6 +141,9 @@ def expected(endpoint: Endpoint, caller: str) -> set[int]:
         return {200, 204}
     if caller == "no grant" or (caller in PERMISSIONS and caller not in (*declared, "admin")):
         return {403}
+    if endpoint.path.startswith(INSTALLATION_WIDE) and endpoint.unsafe:
+        # Whoever may send anywhere may suppress; to undo takes an administrator of all operations, who isn't here.
+        return {403} if endpoint.path.endswith("/undo") else {201}
     if caller == "other operation" and names_an_object(endpoint):
         return {404}
     # A case may have moved on by an earlier caller's hand: that is an answer to somebody allowed in.

@@ -111,15 +111,15 @@ def verdict(wave: FirstWave, counts: WaveCounts) -> Verdict:
     failures: nobody knows them to be anything better. Deferred contacts are not waited for.
     """
     possible = counts.pending + counts.waiting + counts.tried
-    beyond_doubt = _exceeded(wave, counts, counts.failures, possible)
-    if beyond_doubt:
-        return Verdict(Step.STOP, beyond_doubt)
-    if counts.pending or not possible:
-        return Verdict(Step.WAIT if counts.pending else Step.GO)
-    if counts.idle_seconds is None or counts.idle_seconds < wave.wait_seconds:
-        return Verdict(Step.WAIT)
-    exceeded = _exceeded(wave, counts, counts.failures + counts.unknown, counts.tried)
-    return Verdict(Step.STOP, exceeded) if exceeded else Verdict(Step.GO)
+    waited = counts.idle_seconds is not None and counts.idle_seconds >= wave.wait_seconds
+    over = not counts.pending and (waited or not possible)
+    if over:
+        exceeded = _exceeded(wave, counts, counts.failures + counts.unknown, counts.tried)
+    else:
+        exceeded = _exceeded(wave, counts, counts.failures, possible)
+    if exceeded:
+        return Verdict(Step.STOP, exceeded)
+    return Verdict(Step.GO if over else Step.WAIT)
 
 
 def _exceeded(wave: FirstWave, counts: WaveCounts, failures: int, of: int) -> str:

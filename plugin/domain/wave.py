@@ -48,7 +48,7 @@ class FirstWave:
         """
         size = _number(value, "size", 1, MAX_WAVE, "contatos")
         if not float(size).is_integer():
-            raise Invalid("A primeira onda conta contatos inteiros.", "Escreva um número inteiro.", "first_wave.size")
+            raise Invalid("A primeira leva conta contatos inteiros.", "Escreva um número inteiro.", "first_wave.size")
         return cls(
             size=int(size),
             wait_seconds=round(_number(value, "wait_minutes", 0, MAX_WAIT_MINUTES, "minutos") * 60),
@@ -62,8 +62,8 @@ def _number(value: Mapping[str, Any], name: str, low: float, high: float, unit: 
     fine = isinstance(found, (int, float)) and not isinstance(found, bool) and math.isfinite(found)
     if not fine or not low <= found <= high:  # type: ignore[operator]
         raise Invalid(
-            f"O campo {name} da primeira onda vai de {low} a {high} ({unit}).",
-            "Corrija o valor, ou envie sem primeira onda.",
+            f"O campo {name} da primeira leva vai de {low} a {high} ({unit}).",
+            "Corrija o valor, ou envie sem primeira leva.",
             field=f"first_wave.{name}",
         )
     return found  # type: ignore[return-value]
@@ -134,7 +134,7 @@ def _exceeded(wave: FirstWave, counts: WaveCounts, failures: int, of: int) -> st
     codes = sorted(counts.codes.items(), key=lambda item: (-item[1], item[0]))
     named = ", ".join(f"{code or 'sem código'}: {n}" for code, n in codes[:_NAMED_CODES])
     return (
-        f"A primeira onda parou o disparo: {' e '.join(over)}. De {of} contatos: {counts.opt_outs} descadastros, "
+        f"A primeira leva parou o disparo: {' e '.join(over)}. De {of} contatos: {counts.opt_outs} descadastros, "
         f"{counts.failures} falhas{f' ({named})' if named else ''} e {counts.unknown} sem resposta do provedor. "
         "Veja as linhas; retomar envia ao restante."
     )

@@ -238,8 +238,8 @@ def _check_options(store: LaunchStore, request: LaunchRequest, upload: Upload, t
         )
     if request.first_wave is not None and request.first_wave.size >= upload.accepted:
         raise Invalid(
-            f"A primeira onda ({request.first_wave.size}) não é menor que o arquivo ({upload.accepted} contatos).",
-            "Diminua a onda, ou envie sem ela.",
+            f"A primeira leva ({request.first_wave.size}) não é menor que o arquivo ({upload.accepted} contatos).",
+            "Diminua a leva, ou envie sem ela.",
             field="first_wave.size",
         )
     if request.trial is None:

@@ -26,13 +26,17 @@ def delivered(states: Mapping[str, int]) -> int:
     return states.get("delivered", 0) + states.get("read", 0)
 
 
+def waiting(states: Mapping[str, int]) -> int:
+    """Not on its way yet."""
+    return states.get("queued", 0) + states.get("deferred", 0)
+
+
 def state_counts(states: Mapping[str, int]) -> dict[str, int]:
     """The few numbers of a line in the list."""
     accepted = sum(n for s, n in states.items() if s not in ("skipped", "rejected"))
-    waiting = sum(states.get(s, 0) for s in ("queued", "deferred", "sending"))
     return {
         "accepted": accepted,
-        "done": accepted - waiting,
+        "done": accepted - waiting(states) - states.get("sending", 0),
         "sent": sent(states),
         "delivered": delivered(states),
         "failed": states.get("failed", 0),

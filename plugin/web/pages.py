@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from sanic.response import HTTPResponse
 
-from plugin.domain.access import ATTEND, BROADCAST, REPORT, SUPERVISE, Principal
+from plugin.domain.access import ADMIN, ATTEND, BROADCAST, EVERY_OPERATION, REPORT, SUPERVISE, Principal
+from plugin.domain.consent import SOURCES
 from plugin.domain.delivery import DeliveryState
 from plugin.errors import Unauthenticated
-from plugin.usecases import access, handoff, notify, report, setup
+from plugin.usecases import access, consent, handoff, notify, report, setup
+from plugin.web import situation
 from plugin.web.api_broadcasts import AFTER_ROW
 from plugin.web.api_cases import RETURNS, STATES
 from plugin.web.api_catalogue import describe_template
 from plugin.web.endpoint import LOGGED_IN, PUBLIC, Call, Endpoint
-from plugin.web.figures import funnel, state_counts
+from plugin.web.figures import funnel, state_counts, waiting
 from plugin.web.render import page, static_files
 
 _ROWS = 50
@@ -45,7 +48,7 @@ async def home(call: Call) -> HTTPResponse:
 
 
 async def broadcasts(call: Call) -> HTTPResponse:
-    operation = call.text("operation")
+    operation, tests = call.text("operation"), call.choice("tests", ("true",)) is not None
     found = await call.run(
         report.list_broadcasts,
         call.services.store,
@@ -53,6 +56,7 @@ async def broadcasts(call: Call) -> HTTPResponse:
         operation_id=operation,
         after=call.text("after"),
         limit=_ROWS,
+        tests=tests,
     )
     shell = await _shell(call, "broadcasts", *READERS)
     moving = any(b.state == "running" for b in found.items)
@@ -61,6 +65,7 @@ async def broadcasts(call: Call) -> HTTPResponse:
         items=[(b, state_counts(b.states)) for b in found.items],
         next=found.next,
         chosen=operation,
+        tests=tests,
         moving=moving,
         **shell,
     )
@@ -103,17 +108,20 @@ async def show_broadcast(call: Call, broadcast_id: str) -> HTTPResponse:
         limit=_ROWS,
         explain=call.services.explain,
     )
-    settled = found.state != "running" and not found.states.get("sent") and not found.states.get("unknown")
+    may = situation.actions(found) if principal.can(BROADCAST, found.operation_id) else frozenset()
     return page(
         "report.html",
         report=found,
         funnel=funnel(found),
+        notices=situation.notices(found),
+        options=situation.options(found),
+        waiting=waiting(found.states),
+        pace=_pace(found),
         states=[s.value for s in DeliveryState],
         state=state,
         rows=rows,
         next=rows[-1]["row"] if len(rows) == _ROWS else None,
-        settled=settled,
-        may_control=principal.can(BROADCAST, found.operation_id),
+        may=may,
         **await _shell(call, "broadcasts"),
     )
 
@@ -157,6 +165,35 @@ async def notifications(call: Call) -> HTTPResponse:
     return page("notifications.html", items=found, chosen=operation, **shell)
 
 
+async def suppressions(call: Call) -> HTTPResponse:
+    operation, source = call.text("operation"), call.choice("source", tuple(SOURCES))
+    q = call.text("q")
+    found = await call.run(
+        consent.list_suppressions,
+        call.services.store,
+        call.session.principal,
+        operation_id=operation,
+        source=source,
+        q=q,
+        after=call.text("after"),
+        limit=_ROWS,
+    )
+    filters = {name: value for name, value in (("operation", operation), ("source", source), ("q", q)) if value}
+    return page(
+        "suppressions.html",
+        items=found.items,
+        next=found.next,
+        chosen=operation,
+        source=source,
+        sources=SOURCES,
+        q=q or "",
+        filters=urlencode(filters),
+        may_undo=call.session.principal.can(ADMIN, EVERY_OPERATION),
+        max_upload_mb=call.services.settings.max_upload_mb,
+        **await _shell(call, "suppressions", *READERS),
+    )
+
+
 async def static(call: Call, name: str) -> HTTPResponse:
     file = static_files().get(name)
     if file is None:
@@ -188,8 +225,16 @@ def _sections(principal: Principal) -> list[tuple[str, str, str]]:
         ("broadcasts", "/desk/broadcasts", "Broadcast", READERS),
         ("cases", "/desk/cases", "Atendimento", PEOPLE),
         ("notifications", "/desk/notifications", "Notificações", EVERYBODY),
+        ("suppressions", "/desk/suppressions", "Descadastros", READERS),
     )
     return [(key, href, text) for key, href, text, needed in known if principal.operations(*needed)]
+
+
+def _pace(found: report.Report) -> int:
+    """Seconds after which the report's page looks again."""
+    if found.state == "running":
+        return 2 if found.wake_at is None else 10
+    return 10 if found.state == "scheduled" or found.states.get("sent") or found.states.get("unknown") else 30
 
 
 def _see_other(address: str) -> HTTPResponse:
@@ -205,5 +250,6 @@ ENDPOINTS = (
     Endpoint("GET", "/cases", cases, PEOPLE, "Cases.", page=True),
     Endpoint("GET", "/cases/<case_id>", show_case, PEOPLE, "A case.", page=True),
     Endpoint("GET", "/notifications", notifications, EVERYBODY, "Notifications.", page=True),
+    Endpoint("GET", "/suppressions", suppressions, READERS, "Who must not be written to.", page=True),
     Endpoint("GET", "/static/<name>", static, PUBLIC, "Style sheets and scripts.", page=True),
 )

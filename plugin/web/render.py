@@ -67,8 +67,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(when=when, number=number, label=label)
-    environment.globals.update(static=_static_address, csrf="", me=None, section="")
+    environment.filters.update(when=when, moment=moment, wall=wall, number=number, label=label)
+    environment.globals.update(static=_static_address, plural=plural, zone=str(_ZONE), csrf="", me=None, section="")
     return environment
 
 
@@ -76,17 +76,39 @@ def _static_address(name: str) -> str:
     return f"/desk/static/{name}?v={static_files()[name].version}"
 
 
-def when(micros: int | None) -> str:
-    """A stored time as people here read it."""
-    if micros is None:
+def when(at: int | str | None) -> str:
+    """A time, stored (microseconds) or as the API gives it (RFC 3339 in UTC), as people here read it."""
+    return _written(at, "dd/MM/yyyy HH:mm")
+
+
+def moment(at: int | str | None) -> str:
+    """The same within a sentence."""
+    return _written(at, "dd/MM/yyyy 'às' HH:mm")
+
+
+def wall(at: int | str | None) -> str:
+    """The same as a value of an ``<input type="datetime-local">``."""
+    return _written(at, "yyyy-MM-dd'T'HH:mm")
+
+
+def _written(at: int | str | None, pattern: str) -> str:
+    if at is None:
         return "–"
-    moment = datetime.fromtimestamp(micros / 1_000_000, timezone.utc)
-    return str(format_datetime(moment, "dd/MM/yyyy HH:mm", tzinfo=_ZONE, locale=_LOCALE))
+    if isinstance(at, str):
+        found = datetime.fromisoformat(at.replace("Z", "+00:00"))
+    else:
+        found = datetime.fromtimestamp(at / 1_000_000, timezone.utc)
+    return str(format_datetime(found, pattern, tzinfo=_ZONE, locale=_LOCALE))
 
 
 def number(value: int | float) -> str:
     """A count with the thousands separated."""
     return str(format_decimal(value, locale=_LOCALE))
+
+
+def plural(count: int, one: str, many: str) -> str:
+    """A count with its noun."""
+    return f"{number(count)} {one if count == 1 else many}"
 
 
 def label(code: str, kind: str) -> str:

@@ -7,7 +7,7 @@ TEXTS: dict[str, dict[str, str]] = {
         "queued": "Na fila",
         "deferred": "Adiada",
         "sending": "Enviando",
-        "unknown": "Sem confirmação",
+        "unknown": "Desconhecida",
         "sent": "Enviada",
         "failed": "Falhou",
         "delivered": "Entregue",
@@ -40,6 +40,7 @@ TEXTS: dict[str, dict[str, str]] = {
         "agent_unknown": "Atendente não atende na operação",
     },
     "broadcast": {
+        "scheduled": "Agendado",
         "running": "Enviando",
         "paused": "Pausado",
         "finished": "Concluído",

@@ -29,13 +29,15 @@ export function problemOf(text, status) {
   }
 }
 
+// `body`: an object goes as JSON, a File as it is.
 export async function call(method, path, body, headers = {}) {
+  const raw = body instanceof Blob;
   let response;
   try {
     response = await fetch(`/desk/api/v1${path}`, {
       method,
-      headers: { "X-CSRF-Token": csrf(), ...(body ? { "Content-Type": "application/json" } : {}), ...headers },
-      body: body ? JSON.stringify(body) : undefined,
+      headers: { "X-CSRF-Token": csrf(), ...(body ? { "Content-Type": raw ? "text/csv" : "application/json" } : {}), ...headers },
+      body: raw || !body ? body : JSON.stringify(body),
       credentials: "same-origin",
     });
   } catch {
@@ -62,4 +64,9 @@ export function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
   return element;
+}
+
+// A new Idempotency-Key.
+export function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

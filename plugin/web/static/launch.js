@@ -1,5 +1,8 @@
 // Novo disparo: choose, upload, say what will happen, confirm, send.
-import { call, csrf, make, problemOf, show, toast } from "./api.js";
+import { call, csrf, make, newKey, problemOf, show, toast } from "./api.js";
+import { clear, fault } from "./dialog.js";
+import { sendingOptions } from "./options.js";
+import { trialPanel } from "./trial.js";
 
 const form = document.querySelector("[data-launch]");
 if (form) start();
@@ -18,6 +21,8 @@ function start() {
   const template = () => form.querySelector("[name=template]:checked");
   const redirect = () => form.querySelector("[name=redirect]:checked").value;
   const chosenText = (select) => select.options[select.selectedIndex].text;
+  const options = sendingOptions(form);
+  const trial = trialPanel(form, message, (row) => previewRow(row));
 
   // ---------------------------------------------------------------- message
   one("[data-operation-choice]").addEventListener("change", (event) => {
@@ -87,6 +92,7 @@ function start() {
     const problem = one("[data-file-problem]");
     show(problem, "");
     one("[data-upload-result]").hidden = true;
+    trial.offer(null);
     one("[data-file-name]").textContent = `${file.name} · ${Math.max(1, Math.round(file.size / 1024)).toLocaleString("pt-BR")} kB`;
     if (!template()) {
       show(problem, "Escolha antes a mensagem: o arquivo é conferido com as variáveis dela.");
@@ -143,11 +149,16 @@ function start() {
       if (shown === upload) place.append(refusals(refused.items));
     }
     if (upload.accepted) {
-      const first = await call("GET", `/uploads/${upload.id}/rows?state=accepted&limit=1`);
+      const first = await call("GET", `/uploads/${upload.id}/rows?state=accepted&limit=50`);
       if (shown !== upload) return;
-      preview(first.items[0].variables);
-      one("[data-preview-note]").textContent = `Como a primeira pessoa da lista (linha ${first.items[0].line}) vai receber.`;
+      previewRow(first.items[0]);
+      trial.offer(first.items);
     }
+  }
+
+  function previewRow(row) {
+    preview(row.variables);
+    one("[data-preview-note]").textContent = `Como a pessoa da linha ${row.line} do arquivo vai receber.`;
   }
 
   function refusals(rows) {
@@ -199,13 +210,15 @@ function start() {
 
   // ---------------------------------------------------------------- send
   function ready() {
+    options.about(template()?.dataset.category, upload?.accepted);
     const state = one("[data-ready]");
     const busy = uploading && uploading.readyState !== XMLHttpRequest.DONE && uploading.readyState !== XMLHttpRequest.UNSENT;
     if (busy) state.textContent = "Conferindo o arquivo…";
     else if (!template()) state.textContent = "Escolha a mensagem e envie o arquivo de contatos.";
     else if (!upload) state.textContent = "Envie o arquivo de contatos.";
     else if (!upload.accepted) state.textContent = "Nenhuma linha pode ser enviada. Corrija o arquivo e envie de novo.";
-    else state.textContent = `Pronto para enviar a ${people(upload.accepted)}.`;
+    else state.textContent = `Pronto para ${options.later() ? "agendar" : "enviar"} a ${people(upload.accepted)}.`;
+    one("[data-send]").textContent = options.later() ? "Agendar" : "Enviar";
     one("[data-send]").disabled = busy || !template() || !upload?.accepted;
   }
 
@@ -213,50 +226,60 @@ function start() {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     if (one("[data-send]").disabled || dialog.open) return;
-    one("[data-confirm-title]").textContent = `Enviar para ${people(upload.accepted)}?`;
-    one("[data-really]").textContent = `Enviar para ${people(upload.accepted)}`;
+    const what = `${options.later() ? "Agendar" : "Enviar"} para ${people(upload.accepted)}`;
+    one("[data-confirm-title]").textContent = `${what}?`;
+    one("[data-really]").textContent = what;
+    one("[data-confirm-start]").textContent = options.start();
     const names = { none: "Sem redirecionamento", human: "Humano", notification: "Notificações" };
     const facts = { Mensagem: template().dataset.name, Arquivo: upload.filename, Redirecionamento: names[redirect()] };
     if (redirect() === "human") {
       if (form.elements.queue.value) facts.Fila = chosenText(form.elements.queue);
       if (form.elements.agent.value) facts.Atendente = chosenText(form.elements.agent);
     }
+    Object.assign(facts, options.facts());
     one("[data-confirm-facts]").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [make("dt", { textContent: name }), make("dd", { textContent: value })]));
     dialog.showModal();
   });
   one("[data-cancel]").addEventListener("click", () => dialog.close());
   one("[data-really]").addEventListener("click", async (event) => {
     event.target.disabled = true;
-    const fields = form.elements;
-    const human = redirect() === "human";
+    clear(form);
+    show(one("[data-launch-problem]"), "");
     try {
-      const launched = await call(
-        "POST",
-        "/broadcasts",
-        {
-          operation,
-          upload: upload.id,
-          template: template().value,
-          redirect: { kind: redirect(), queue: (human && fields.queue.value) || null, agent: (human && fields.agent.value) || null },
-          free_text: fields.free_text.value,
-          notify_text: fields.notify_text.value,
-          notify_team: fields.notify_team.checked,
-          window_hours: Number(fields.window_hours.value),
-        },
-        { "Idempotency-Key": key },
-      );
+      const launched = await call("POST", "/broadcasts", { ...message(), ...options.body() }, { "Idempotency-Key": key });
       location.assign(`/desk/broadcasts/${launched.id}`);
     } catch (error) {
       event.target.disabled = false;
       dialog.close();
-      show(one("[data-launch-problem]"), error.message);
+      fault(form, error, one("[data-launch-problem]"));
       if (error.status < 500 && error.code !== "offline") key = newKey();
     }
   });
 
-  explain();
-}
+  // What a launch and a test send have in common.
+  function message() {
+    const fields = form.elements;
+    const human = redirect() === "human";
+    return {
+      operation,
+      upload: upload.id,
+      template: template().value,
+      redirect: { kind: redirect(), queue: (human && fields.queue.value) || null, agent: (human && fields.agent.value) || null },
+      free_text: fields.free_text.value,
+      notify_text: fields.notify_text.value,
+      notify_team: fields.notify_team.checked,
+      window_hours: Number(fields.window_hours.value),
+    };
+  }
 
-function newKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  // A field that is wrong must be seen: whatever is folded around it opens.
+  form.addEventListener(
+    "invalid",
+    (event) => {
+      for (let fold = event.target.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+    },
+    true,
+  );
+
+  explain();
 }

@@ -64,7 +64,7 @@ def test_zero_tolerates_none_and_a_hundred_all() -> None:
 def test_the_reason_names_the_figures() -> None:
     found = verdict(WAVE, counts(opt_outs=3, failures=12, unknown=1, codes={"131026": 9, "131050": 2, "": 1}))
     assert found.reason == (
-        "A primeira onda parou o disparo: 3 % de descadastros (limite 2 %) e 13 % de erros (limite 10 %). "
+        "A primeira leva parou o disparo: 3 % de descadastros (limite 2 %) e 13 % de erros (limite 10 %). "
         "De 100 contatos: 3 descadastros, 12 falhas (131026: 9, 131050: 2, sem código: 1) e 1 sem resposta do "
         "provedor. Veja as linhas; retomar envia ao restante."
     )

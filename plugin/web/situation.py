@@ -1,0 +1,122 @@
+"""What a person must know about a broadcast at a glance, in words, and what they may do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from plugin.usecases.report import Report
+from plugin.web.render import moment, plural
+
+_DAYS = ("seg", "ter", "qua", "qui", "sex", "sáb", "dom")
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A banner. `tone`: "" or "warn"."""
+
+    title: str
+    text: str = ""
+    tone: str = ""
+
+
+def notices(report: Report) -> list[Notice]:
+    """Why the broadcast stands where it stands, the most important first."""
+    found = []
+    if report.state == "paused":
+        title = "Parado até alguém decidir." if report.hold == "restore" else "Disparo pausado."
+        found.append(Notice(title, report.state_reason or "Nada mais é enviado até que alguém o retome.", "warn"))
+    elif report.state == "scheduled":
+        found.append(Notice(f"Agendado para {moment(report.start_at)}.", "Nada é enviado antes disso."))
+    elif report.state == "running":
+        found += _running(report)
+    elif report.state_reason:
+        found.append(Notice(report.state_reason, tone="warn"))
+    if report.test:
+        found.append(
+            Notice("Este é um teste.", "Foi só para os números do teste; ninguém do arquivo recebe por causa dele.")
+        )
+    return found
+
+
+def _running(report: Report) -> list[Notice]:
+    found = []
+    if report.wake_at is not None:
+        title = {
+            "hours": "Fora do horário de envio.",
+            "daily": "O número já escreveu para tantas pessoas quantas o provedor permite em 24 horas.",
+        }.get(report.wait_reason, "Esperando.")
+        found.append(Notice(f"{title} Continua em {moment(report.wake_at)}.", "Nada a fazer: recomeça sozinho."))
+    wave = report.first_wave
+    if wave and wave.get("running"):
+        found.append(
+            Notice(
+                f"Primeira leva: {plural(wave['size'], 'pessoa', 'pessoas')} antes do restante.",
+                f"{_wait(wave)}, o restante segue sozinho. Se passar de {_percent(wave['max_opt_outs'])} de "
+                f"descadastros ou {_percent(wave['max_failures'])} de falhas, o disparo para e alguém decide.",
+            )
+        )
+    if report.state_reason:
+        found.append(Notice(report.state_reason, tone="warn"))
+    return found
+
+
+def actions(report: Report) -> frozenset[str]:
+    """What a person with the permission may do now. The use cases decide again."""
+    held, state = report.hold == "restore", report.state
+    begun = state in ("running", "paused", "finished") and not held
+    possible = {
+        "pause": state == "running",
+        "resume": state == "paused" and not held,
+        "reconcile": held,
+        "cancel": state in ("running", "paused", "scheduled"),
+        "schedule": state == "scheduled",
+        "retry": begun and bool(report.failures),
+        "resend": begun and bool(report.states.get("unknown")),
+    }
+    return frozenset(name for name, may in possible.items() if may)
+
+
+def options(report: Report) -> list[tuple[str, str]]:
+    """The launch's own options, where they are not the usual ones: name and words."""
+    found = []
+    if report.start_at is not None and report.state != "scheduled":
+        found.append(("Agendado para", moment(report.start_at)))
+    if report.hours:
+        found.append(("Horário de envio", hours_words(report.hours)))
+    if report.first_wave:
+        wave = report.first_wave
+        found.append(
+            (
+                "Primeira leva",
+                f"{plural(wave['size'], 'pessoa', 'pessoas')}; para acima de {_percent(wave['max_opt_outs'])} de "
+                f"descadastros ou {_percent(wave['max_failures'])} de falhas",
+            )
+        )
+    if report.on_unknown == "resend":
+        found.append(("Se a resposta do provedor se perder", "reenviar uma vez"))
+    return found
+
+
+def hours_words(hours: Mapping[str, Any]) -> str:
+    """``SendingHours.to_json()`` as people say it."""
+    holidays = "também em feriados" if hours["holidays"] else "menos em feriados nacionais"
+    return f"{_days(hours['days'])}, das {hours['from']} às {hours['to']} de cada pessoa, {holidays}"
+
+
+def _days(days: Sequence[int]) -> str:
+    if len(days) == len(_DAYS):
+        return "todos os dias"
+    if len(days) > 2 and days[-1] - days[0] == len(days) - 1:
+        return f"de {_DAYS[days[0] - 1]} a {_DAYS[days[-1] - 1]}"
+    return ", ".join(_DAYS[day - 1] for day in days)
+
+
+def _wait(wave: Mapping[str, Any]) -> str:
+    minutes = wave["wait_minutes"]
+    return f"{plural(minutes, 'minuto', 'minutos')} depois do último envio dela" if minutes else "Depois dela"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.10g}".replace(".", ",") + "\N{NO-BREAK SPACE}%"

@@ -86,6 +86,25 @@ def parser() -> argparse.ArgumentParser:
     )
     test.add_argument("--fast", action="store_true", help="leave the full lane out")
 
+    crash = _command(
+        commands,
+        "crash:crash_test",
+        "kill what sends, over and over, and check that nobody is lost and nobody written to twice",
+        "Sends to a local sandbox with real processes, on a database of its own, and kills them at random and at\n"
+        "every named point of a send and of a webhook, while the provider fails too. Then the sandbox's ledger is\n"
+        "compared with the database. Exits 0 only when nobody was lost, nobody was accepted twice, no crash left more\n"
+        "rows open than the window, and everybody the provider knows is settled.",
+    )
+    crash.add_argument("--kills", type=_count, default=20, metavar="N", help="processes killed with SIGKILL (20)")
+    crash.add_argument("--recipients", type=_count, default=1000, metavar="M", help="made-up recipients (1000)")
+    crash.add_argument("--database", metavar="URL", help="empty database to use (default: a new SQLite file)")
+    crash.add_argument("--dispatchers", type=_count, default=1, metavar="D", help="that send at the same time (1)")
+    crash.add_argument("--window", type=_count, default=16, metavar="N", help="messages in flight of each (16)")
+    crash.add_argument("--rate", type=_count, default=1000, metavar="N", help="messages a second (1000)")
+    crash.add_argument("--seed", type=int, default=1, metavar="S", help="the same seed kills at the same places (1)")
+    crash.add_argument("--keep", action="store_true", help="keep database, ledger and logs")
+    crash.add_argument("--json", action="store_true", help="print one JSON object to stdout, words to stderr")
+
     _command(
         commands,
         "services:worker",
@@ -120,15 +139,16 @@ def parser() -> argparse.ArgumentParser:
 
     _user_commands(commands.add_parser("user", help="people who may use the desk"))
     _operation_commands(commands.add_parser("operation", help="operations, their queues and templates"))
+    _suppress_commands(commands.add_parser("suppress", help="numbers that must not be written to"))
     return top
 
 
 def _command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], target: str, summary: str, description: str
 ) -> argparse.ArgumentParser:
-    """`target` is ``module:function`` in `plugin.cli`; the function's name is the command's."""
+    """`target` is ``module:function`` in `plugin.cli`; the function's name, with hyphens, is the command's."""
     made = commands.add_parser(
-        target.partition(":")[2],
+        target.partition(":")[2].replace("_", "-"),
         help=summary,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -172,6 +192,32 @@ def _operation_commands(operation: argparse.ArgumentParser) -> None:
     templates = commands.add_parser("templates", help="fetch the provider's templates and list them")
     templates.set_defaults(command="operation:templates")
     for command in (add, shown, templates):
+        _state_option(command, "the state directory of `vamos run` (default: ./vamos.yml when it is there, else var)")
+
+
+def _suppress_commands(suppress: argparse.ArgumentParser) -> None:
+    commands = suppress.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add = commands.add_parser("add", help="write to a number no more; what waits for it is skipped at once")
+    add.add_argument("number")
+    add.add_argument("--note", default="", metavar="TEXT", help="why, for the report")
+    add.set_defaults(command="suppress:add")
+    listed = commands.add_parser(
+        "import", help="the same for a list: a CSV with a phone column, or one number a line; 1 when lines were refused"
+    )
+    listed.add_argument("file", type=Path)
+    listed.set_defaults(command="suppress:import_list")
+    undo = commands.add_parser("undo", help="let later broadcasts reach a number again")
+    undo.add_argument("number")
+    undo.add_argument("--reason", required=True, metavar="TEXT", help="kept in the audit log with the old entry")
+    undo.add_argument(
+        "--accept-risk", action="store_true", help="also of a person who opted out at the provider, which goes on refusing"
+    )
+    undo.set_defaults(command="suppress:undo")
+    shown = commands.add_parser("list", help="who and why, as CSV, newest first")
+    shown.add_argument("--source", choices=("word", "button", "provider", "import", "person"), help="only from there")
+    shown.add_argument("--search", metavar="TEXT", help="a number, some of its digits, or words of the detail")
+    shown.set_defaults(command="suppress:show")
+    for command in (add, listed, undo, shown):
         _state_option(command, "the state directory of `vamos run` (default: ./vamos.yml when it is there, else var)")
 
 

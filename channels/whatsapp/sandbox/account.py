@@ -189,6 +189,14 @@ class Account:
                 self._plan_answer(phone, message)
         self._changed(phone.wa_id)
 
+    def refuse(self, phone: Phone, request: Entry, why: str) -> None:
+        """Note a request that came and was not accepted."""
+        correlation = request.get("biz_opaque_callback_data")
+        self._record({"kind": "refused", "wa_id": phone.wa_id, "why": why, "correlation": correlation})
+
+    def _apply_refused(self, entry: Entry) -> None:
+        """Nothing comes of it."""
+
     def reply(self, phone: Phone, body: Entry, *, shown: str, answers_to: str | None = None) -> str:
         """The person writes or taps; `body` is the type-specific part of Meta's message object."""
         provider_id = self._new_id(phone)

@@ -61,6 +61,11 @@ class Failure:
         return (int(found["code"]), int(found["subcode"] or 0)) if found and not found["later"] else None
 
     @property
+    def refuses(self) -> bool:
+        """Whether nothing is accepted."""
+        return self.kind in ("throttle", "error", "cut") or self.refusal is not None
+
+    @property
     def later(self) -> int | None:
         """The code that an accepted message fails with afterwards; such a status has no subcode."""
         found = _CODE.fullmatch(self.kind)

@@ -133,6 +133,8 @@ class Graph:
         digits, user_id = checks.recipient(body)
         phone = self._phone(digits, user_id)
         failure = self._account.failure(phone)
+        if failure is not None and failure.refuses:
+            self._account.refuse(phone, body, failure.kind)
         if failure is not None and failure.kind == "error":
             return web.Response(status=500, text="<html><body>Internal Server Error</body></html>")
         if failure is not None and failure.kind == "throttle":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 import phonenumbers
 from phonenumbers import PhoneMetadata, PhoneNumber, PhoneNumberType
@@ -70,7 +71,10 @@ AREA_CODES: frozenset[str] = frozenset(f"{n}" for n in range(11, 100) if re.full
 
 # Lengths tell the prefixes apart: a national number has 10 or 11 digits, so "55…" of 10 or 11 digits is area code 55.
 # ASCII: digits of other scripts fall through to the library, which converts them.
-_FAST = re.compile(f"(?:\\+?{_COUNTRY_CODE}|0)?({_MOBILE}|{_FIXED})", re.ASCII).fullmatch
+_COMMON = f"(?:\\+?{_COUNTRY_CODE}|0)?({_MOBILE}|{_FIXED})"
+_FAST = re.compile(_COMMON, re.ASCII).fullmatch
+#: The number in each line of a text; empty where there is none.
+_FAST_LINES = re.compile(f"^(?:{_COMMON}|.*)$", re.ASCII | re.MULTILINE).findall
 
 #: No number is longer; the bound keeps the patterns below harmless on hostile cells.
 _LONGEST_CELL = 80
@@ -140,11 +144,22 @@ def is_attempt(cell: str) -> bool:
 
 def fast(cell: str) -> str | None:
     """`cell` as E.164 when it is one of the common Brazilian forms, else None: then `thorough` decides."""
-    # What people put between digits without meaning anything by it; a dot may be a decimal point. (Five `replace`
-    # take half the time of one `translate`.)
-    digits = cell.replace(" ", "").replace("-", "").replace("(", "").replace(")", "").replace("\u00a0", "")
-    match = _FAST(digits)
+    match = _FAST(_bare(cell))
     return _PREFIX + match[1] if match else None
+
+
+def fast_all(cells: Sequence[str]) -> list[str | None]:
+    """`fast` of each cell, in half the time: one pass over all of them."""
+    found = _FAST_LINES(_bare("\n".join(cells)))
+    if len(found) != len(cells):  # a cell of several lines
+        return [fast(cell) for cell in cells]
+    return [_PREFIX + number if number else None for number in found]
+
+
+def _bare(text: str) -> str:
+    """`text` without what people put between digits and mean nothing by; a dot may be a decimal point."""
+    # Takes half the time of one `translate`.
+    return text.replace(" ", "").replace("-", "").replace("(", "").replace(")", "").replace("\u00a0", "")
 
 
 def thorough(cell: str, region: str = DEFAULT_REGION) -> str:
@@ -194,9 +209,12 @@ def thorough(cell: str, region: str = DEFAULT_REGION) -> str:
 
 def _plain(cell: str) -> str:
     """`cell` without what a spreadsheet, a messenger or a copy wrapped around the number."""
-    text = unicodedata.normalize("NFKC", cell)
-    # Cf: direction marks that WhatsApp puts around a copied number, zero-width spaces, BOM.
-    text = "".join(c for c in text if unicodedata.category(c) != "Cf").strip()
+    text = cell
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+        # Cf: direction marks that WhatsApp puts around a copied number, zero-width spaces, BOM.
+        text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    text = text.strip()
     quoted = _EXCEL_TEXT.fullmatch(text)
     if quoted:
         text = quoted[1].strip()
@@ -205,7 +223,7 @@ def _plain(cell: str) -> str:
 
 
 def _count(text: str) -> int:
-    return sum(c.isdigit() for c in text)
+    return sum(map(str.isdigit, text))
 
 
 def _readings(text: str, region: str) -> list[PhoneNumber]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -18,6 +19,9 @@ from plugin.store.database import Database, new_id
 from plugin.store.tables import upload, upload_row
 from plugin.usecases.csvrows import AcceptedRow, OtherRow
 
+#: In one statement: every SQLite takes so many.
+_PARAMETERS = 999
+
 _ACCEPTED = ("row", "line", "address", "canonical", "variables", "redirect")
 _OTHERS = ("row", "line", "state", "reason", "cells", "errors")
 
@@ -26,11 +30,14 @@ _OPTED_OUT = text(
     "UPDATE upload_row SET state = 'skipped', reason = :reason"
     " WHERE upload_id = :upload AND state = 'accepted' AND canonical IN (SELECT canonical FROM opt_out)"
 )
+# First which numbers occur again, few of all: numbering every row within its number takes half as long again.
 _DUPLICATES = text(
     "UPDATE upload_row SET state = 'skipped', reason = :reason WHERE upload_id = :upload AND \"row\" IN ("
     ' SELECT "row" FROM ('
     '  SELECT "row", row_number() OVER (PARTITION BY canonical ORDER BY "row") AS nth'
-    "  FROM upload_row WHERE upload_id = :upload AND state = 'accepted') AS numbered"
+    "  FROM upload_row WHERE upload_id = :upload AND state = 'accepted' AND canonical IN ("
+    "   SELECT canonical FROM upload_row WHERE upload_id = :upload AND state = 'accepted'"
+    "   GROUP BY canonical HAVING count(*) > 1)) AS numbered"
     " WHERE nth > 1)"
 )
 _OTHERS_COUNT = text(
@@ -86,8 +93,15 @@ class UploadQueries(Database):
         names = ", ".join(f'"{column}"' for column in (*columns, *common))
         if self.dialect == "sqlite":
             # As literals: binding them again for every row costs a third of the speed.
-            values = ", ".join(["?"] * len(columns) + [f"'{value}'" for value in common.values()])
-            connection.exec_driver_sql(f"INSERT INTO upload_row ({names}) VALUES ({values})", rows)
+            row = "(" + ", ".join(["?"] * len(columns) + [f"'{value}'" for value in common.values()]) + ")"
+            # Many rows a statement: the tree is searched for the place of the first one only.
+            several = _PARAMETERS // len(columns)
+            whole = len(rows) - len(rows) % several
+            begin = f"INSERT INTO upload_row ({names}) VALUES "
+            together = [tuple(chain.from_iterable(rows[i : i + several])) for i in range(0, whole, several)]
+            for statement, values in ((begin + ", ".join([row] * several), together), (begin + row, rows[whole:])):
+                if values:
+                    connection.exec_driver_sql(statement, values)
             return
         buffer = io.StringIO()
         constants = tuple(common.values())

@@ -9,10 +9,11 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TextIO
 
@@ -22,7 +23,13 @@ from plugin.errors import UnreadableFile
 #: In order of preference when a header fits several equally well.
 DELIMITERS = (",", ";", "\t", "|")
 
+#: The physical lines that some records begin on, and their cells.
+Block = tuple[Sequence[int], list[list[str]]]
+
 _CHUNK = 1 << 20
+#: Characters, and records, of one block.
+_BLOCK = 1 << 14
+_RECORDS = 250
 _SAVE_AS_CSV = "Na planilha, use Salvar como e escolha CSV UTF-8; depois envie o arquivo .csv."
 _SAVE_AS_UTF8 = "Abra o arquivo na planilha, confira os acentos e salve como CSV UTF-8."
 
@@ -247,9 +254,51 @@ def records(
         UnreadableFile: a quote that is never closed, text after a closing one, or a record over the limit, at the line
             where it opened.
     """
+    with file.open() as text:
+        yield from _records(file, text, file.lines_before, delimiter, limits, swallowed)
+
+
+def blocks(
+    file: CsvFile, delimiter: str, limits: Limits, swallowed: Callable[[list[str]], bool], after: int
+) -> Iterator[Block]:
+    """`records` that begin after line `after`, some hundred at a time, which is faster. Raises the same."""
+    for lines, found in _blocks(file, delimiter, limits, swallowed):
+        begin = bisect_right(lines, after)
+        if begin < len(lines):
+            yield lines[begin:], found[begin:]
+
+
+def _blocks(file: CsvFile, delimiter: str, limits: Limits, swallowed: Callable[[list[str]], bool]) -> Iterator[Block]:
+    with file.open() as text:
+        line = file.lines_before
+        while lines := text.readlines(_BLOCK):
+            try:
+                # strict: otherwise an unclosed quote silently takes the rest of the file for one cell.
+                found = list(csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True))
+            except csv.Error:
+                break
+            if len(found) < len(lines):  # a record of several lines
+                break
+            yield range(line + 1, line + 1 + len(lines)), found
+            line += len(lines)
+        # From there on one by one, as in few files.
+        rest = _records(file, chain(lines, text), line, delimiter, limits, swallowed)
+        while some := list(islice(rest, _RECORDS)):
+            yield [begin for begin, _ in some], [cells for _, cells in some]
+
+
+def _records(
+    file: CsvFile,
+    text: Iterable[str],
+    line: int,
+    delimiter: str,
+    limits: Limits,
+    swallowed: Callable[[list[str]], bool] | None,
+) -> Iterator[tuple[int, list[str]]]:
+    """The records of `text`, which comes after `line` in `file`, and the lines they begin on."""
     taken = 0  # characters of the record that is being read
 
-    def bounded(text: TextIO) -> Iterator[str]:
+    def bounded() -> Iterator[str]:
         nonlocal taken
         for content in text:
             taken += len(content)
@@ -258,20 +307,18 @@ def records(
                 raise _TooLong
             yield content
 
-    with file.open() as text:
-        # strict: otherwise an unclosed quote silently takes the rest of the file for one cell.
-        reader = csv.reader(bounded(text), delimiter=delimiter, strict=True, skipinitialspace=True)
-        line = file.lines_before
-        try:
-            for cells in reader:
-                taken = 0
-                begin = line + 1
-                line = file.lines_before + reader.line_num
-                if line > begin and swallowed is not None and swallowed(cells):
-                    raise _quote_error(file, delimiter, begin)
-                yield begin, cells
-        except (csv.Error, _TooLong) as error:
-            raise _quote_error(file, delimiter, line + 1, limits.record) from error
+    reader = csv.reader(bounded(), delimiter=delimiter, strict=True, skipinitialspace=True)
+    before = line
+    try:
+        for cells in reader:
+            taken = 0
+            begin = line + 1
+            line = before + reader.line_num
+            if line > begin and swallowed is not None and swallowed(cells):
+                raise _quote_error(file, delimiter, begin)
+            yield begin, cells
+    except (csv.Error, _TooLong) as error:
+        raise _quote_error(file, delimiter, line + 1, limits.record) from error
 
 
 def _quote_error(file: CsvFile, delimiter: str, begin: int, longest: int = 0) -> UnreadableFile:

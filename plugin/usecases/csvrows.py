@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
+from itertools import chain, count, repeat
 from typing import Union
 
 import orjson
 
-from plugin.domain.address import InvalidAddress, canonical, fast, mask_text, parse
+from plugin.domain.address import InvalidAddress, canonical, fast_all, mask_text, parse
 from plugin.domain.delivery import SkipReason
 from plugin.domain.template import Template
 from plugin.domain.upload import CellError, RowState
 from plugin.errors import Invalid
 from plugin.usecases.csvcolumns import Layout
+from plugin.usecases.csvfile import Block
 from plugin.usecases.csvredirect import resolver
 from plugin.usecases.setup import OperationInfo
 
@@ -85,25 +86,28 @@ def _shows(value: str) -> bool:
     return any(c not in _INVISIBLE and not c.isspace() and unicodedata.category(c) != "Cf" for c in value)
 
 
-def _is_clean(values: Sequence[str], together: str) -> bool:
-    """Whether `clean` would do no more than `str.strip` to `values`, they need no escaping in JSON and what is there
-    shows.
-
-    `together` is all of them joined: a few scans of one text instead of many of several.
-    """
+def _is_plain(text: str) -> bool:
+    """Whether `clean` would leave `text` as it is, but for its ends, and it needs no escaping in JSON and shows."""
     return (
-        together.isprintable()
-        and not ("  " in together or '"' in together or "\\" in together)
-        and (together.isascii() or (unicodedata.is_normalized("NFC", together) and not _HAS_INVISIBLE(together)))
-        and not ("'" in together and any(value.lstrip()[:1] == "'" for value in values))
+        text.isprintable()
+        and not ("  " in text or '"' in text or "\\" in text)
+        and (_is_latin(text) or (unicodedata.is_normalized("NFC", text) and not _HAS_INVISIBLE(text)))
     )
 
 
-def _picker(columns: Sequence[int]) -> Callable[[Sequence[str]], tuple[str, ...]]:
-    """A function that takes `columns` from a record."""
-    if len(columns) > 1:
-        return itemgetter(*columns)
-    return lambda cells: tuple([cells[index] for index in columns])
+def _is_latin(text: str) -> bool:
+    """Whether all of `text` is Latin-1: then its accents are composed, and it shows if it can be printed."""
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _are_tidy(columns: Iterable[Sequence[str]]) -> bool:
+    """Whether all values, whichever rows they are in, are as `clean` would leave them and need no escaping in JSON."""
+    text = "|" + "|".join(chain.from_iterable(columns)) + "|"
+    return not ("| " in text or " |" in text or "|'" in text) and _is_plain(text)
 
 
 @dataclass
@@ -113,52 +117,74 @@ class RowReader:
     layout: Layout
     template: Template
     operation: OperationInfo
-    _room: int = field(init=False)
-    _most: int = field(init=False)
+    _longest: int = field(init=False)
 
     def __post_init__(self) -> None:
         self._resolve = resolver(self.operation)
         empty = dict.fromkeys(self.template.parameters, "")
         fixed = len(self.template.render(empty))
-        self._room = MAX_BODY - fixed
         # The body may hold a placeholder more than once.
-        self._most = max((len(self.template.render({**empty, p: "x"})) - fixed for p in empty), default=1)
+        most = max((len(self.template.render({**empty, p: "x"})) - fixed for p in empty), default=1)
+        # The JSON of the variables, for values that need no escaping, and the longest that fits wherever it is shown.
+        self._shape = "{" + ",".join(f'"{name}":"%s"' for name, _ in self.layout.variables) + "}"
+        self._longest = len(self._shape % (("",) * len(self.layout.variables))) + (MAX_BODY - fixed) // most
+        self._nothing = ("",) * len(self.layout.headers)
 
-    def batches(
-        self, records: Iterable[tuple[int, Sequence[str]]], size: int
-    ) -> Iterator[tuple[list[AcceptedRow], list[OtherRow]]]:
-        """The records in batches of `size` rows, numbered from 1."""
-        width = len(self.layout.headers)
-        phone = self.layout.address
-        pick = _picker([index for _, index in self.layout.variables])
-        # The JSON of the variables, for values that need no escaping.
-        shape = "{" + ",".join(f'"{name}":"%s"' for name, _ in self.layout.variables) + "}"
-        room = self._room // self._most
+    def batches(self, blocks: Iterable[Block], size: int) -> Iterator[tuple[list[AcceptedRow], list[OtherRow]]]:
+        """The records in batches of `size` rows or a few more, numbered from 1."""
         accepted: list[AcceptedRow] = []
         others: list[OtherRow] = []
-        for number, (line, cells) in enumerate(records, 1):
-            row: AcceptedRow | None = None
-            if len(cells) == width:
-                address = fast(cells[phone])
-                values = pick(cells)
-                together = "".join(values)
-                if address is not None and len(together) <= room and _is_clean(values, together):
-                    values = tuple([value.strip() for value in values])
-                    redirect, wrong = self._redirect(cells) if self.layout.redirect else _NO_REDIRECT
-                    if all(values) and not wrong:
-                        variables = shape % values
-                        # Only Brazilian numbers of 13 characters have another canonical form.
-                        twin = canonical(address) if len(address) == 13 else address
-                        row = (number, line, address, twin, variables, redirect)
-            if row is not None:
-                accepted.append(row)
-            else:
-                self._examine(number, line, cells, accepted, others)
-            if not number % size:
+        number = 1
+        for lines, records in blocks:
+            self._read(number, lines, records, accepted, others)
+            number += len(records)
+            if len(accepted) + len(others) >= size:
                 yield accepted, others
                 accepted, others = [], []
         if accepted or others:
             yield accepted, others
+
+    def _read(
+        self,
+        first: int,
+        lines: Sequence[int],
+        records: Sequence[Sequence[str]],
+        accepted: list[AcceptedRow],
+        others: list[OtherRow],
+    ) -> None:
+        """Sort `records`, numbered from `first`, into `accepted` and `others`.
+
+        What can be found out about all of them at once is not asked of each.
+        """
+        width = len(self.layout.headers)
+        # A record of another width is as good as an empty one here: `_examine` says what is wrong with it.
+        columns = list(zip(*[cells if len(cells) == width else self._nothing for cells in records], strict=True))
+        addresses = fast_all(columns[self.layout.address])
+        wanted = [columns[index] for _, index in self.layout.variables]
+        tidy = _are_tidy(wanted)
+        rows: Iterable[tuple[str, ...]] = zip(*wanted, strict=True) if wanted else repeat((), len(records))
+        redirect, wrong = _NO_REDIRECT
+        every = zip(count(first), lines, records, addresses, rows, strict=False)
+        for number, line, cells, address, values in every:
+            if address is not None:
+                variables = self._shape % values if tidy and all(values) else self._in_common(values)
+                if self.layout.redirect:
+                    redirect, wrong = self._redirect(cells)
+                if variables is not None and len(variables) <= self._longest and not wrong:
+                    # Only Brazilian numbers of 13 characters have another canonical form.
+                    twin = canonical(address) if len(address) == 13 else address
+                    accepted.append((number, line, address, twin, variables, redirect))
+                    continue
+            self._examine(number, line, cells, accepted, others)
+
+    def _in_common(self, values: Sequence[str]) -> str | None:
+        """The JSON of one row's values when they need nothing but `str.strip` and fit, else None."""
+        text = "".join(values)
+        stripped = tuple([value.strip() for value in values])
+        if not (all(stripped) and _is_plain(text)) or ("'" in text and any(value[0] == "'" for value in stripped)):
+            return None
+        variables = self._shape % stripped
+        return variables if len(variables) <= self._longest else None
 
     # ------------------------------------------------------------------ the uncommon rows
     def _examine(
@@ -180,14 +206,16 @@ class RowReader:
             address = parse(cells[self.layout.address])
         except InvalidAddress as error:
             errors.append(self._error(self.layout.address, cells, error.code, error.message, error.remedy))
-        values = {name: clean(cells[index]) for name, index in self.layout.variables}
-        errors.extend(self._wrong_values(cells, values))
+        variables = self._in_common([cells[index] for _, index in self.layout.variables])
+        if variables is None:
+            values = {name: clean(cells[index]) for name, index in self.layout.variables}
+            errors.extend(self._wrong_values(cells, values))
+            variables = orjson.dumps(values).decode()
         redirect, wrong = self._redirect(cells)
         errors.extend(wrong)
         if errors:
             self._reject(number, line, cells, errors, others)
         else:
-            variables = orjson.dumps(values).decode()
             accepted.append((number, line, address, canonical(address), variables, redirect))
 
     def _wrong_values(self, cells: Sequence[str], values: dict[str, str]) -> Iterator[CellError]:

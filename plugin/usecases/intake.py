@@ -11,7 +11,7 @@ from plugin.domain.template import Template
 from plugin.domain.upload import Limits, Upload
 from plugin.errors import NotFound, UnreadableFile
 from plugin.usecases.csvcolumns import Layout, read_layout, swallowed
-from plugin.usecases.csvfile import CsvFile, inspect, records
+from plugin.usecases.csvfile import CsvFile, blocks, inspect
 from plugin.usecases.csvrows import AcceptedRow, OtherRow, RowReader, require_room
 from plugin.usecases.rejected import RejectedStore, rejected_csv
 from plugin.usecases.setup import OperationInfo
@@ -105,13 +105,9 @@ def shown_name(filename: str) -> str:
 
 
 def _read(store: UploadStore, upload_id: str, file: CsvFile, layout: Layout, reader: RowReader, limits: Limits) -> None:
-    lines = records(file, layout.delimiter, limits, swallowed=swallowed(layout))
+    found = blocks(file, layout.delimiter, limits, swallowed(layout), after=layout.header_line)
     total = 0
-    # Up to and including the header: read_layout has seen them.
-    for line, _ in lines:
-        if line >= layout.header_line:
-            break
-    for accepted, others in reader.batches(lines, _BATCH):
+    for accepted, others in reader.batches(found, _BATCH):
         total += len(accepted) + len(others)
         if total > limits.rows:
             raise UnreadableFile(

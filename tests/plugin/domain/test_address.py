@@ -12,6 +12,7 @@ from plugin.domain.address import (
     InvalidAddress,
     canonical,
     fast,
+    fast_all,
     for_spreadsheet,
     is_address,
     is_attempt,
@@ -167,6 +168,20 @@ def test_the_fast_path_never_disagrees_with_phonenumbers(prefix: str, area: str,
     if found is not None:
         assert found == _library(cell)
         assert found == thorough(cell)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from([BELO_HORIZONTE, "(31) 9876-5432", "0 31 3222-1111", "", "3199876543", "31998765432\n"]),
+            st.text("0123456789 +-()\n\r\u00a0\u0663a", max_size=14),
+        ),
+        max_size=6,
+    )
+)
+def test_numbers_looked_at_together_are_read_as_each_would_alone(cells: list[str]) -> None:
+    assert fast_all(cells) == [fast(cell) for cell in cells]
 
 
 def test_the_fast_path_agrees_for_every_area_code_and_leading_digit_and_is_taken() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 import orjson
 import pytest
@@ -39,7 +41,8 @@ _TEXT = st.one_of(
             "a  b",
             'a "b"',
             "a\\b",
-            " a ",
+            " a",
+            "a ",
             "x" * 12,
             "\u202ea",
             "a\u00a0b",
@@ -50,6 +53,22 @@ _PHONE = st.one_of(
     st.sampled_from(["31998765432", "(31) 9876-5432", "3178765432", "+14155552671", "5,53E+12", "'5531998765432"]),
     _TEXT,
 )
+_QUEUE = st.sampled_from(["", "cobranca", "q1", "outra"])
+
+
+class _Thorough(RowReader):
+    """Takes no row's values for common."""
+
+    def _in_common(self, values: Sequence[str]) -> None:
+        return None
+
+
+def _one_by_one(lines: Sequence[int], records: Sequence[Sequence[str]]) -> tuple[list[AcceptedRow], list[OtherRow]]:
+    found: tuple[list[AcceptedRow], list[OtherRow]] = ([], [])
+    reader = _Thorough(_LAYOUT, _TEMPLATE, _OPERATION)
+    for number, (line, cells) in enumerate(zip(lines, records, strict=True), 1):
+        reader._examine(number, line, cells, *found)
+    return found
 
 
 @settings(max_examples=800, deadline=None)
@@ -57,7 +76,7 @@ _PHONE = st.one_of(
     phone=_PHONE,
     a=_TEXT,
     b=_TEXT,
-    queue=st.sampled_from(["", "cobranca", "q1", "outra"]),
+    queue=_QUEUE,
     more=st.lists(_TEXT, max_size=1),
 )
 @example(phone="31998765432", a="Ana", b="Bia", queue="", more=[])
@@ -65,16 +84,43 @@ def test_the_fast_path_of_a_row_gives_what_the_full_examination_gives(
     phone: str, a: str, b: str, queue: str, more: list[str]
 ) -> None:
     reader = RowReader(_LAYOUT, _TEMPLATE, _OPERATION)
-    cells = [phone, a, b, queue, *more]
-    ((accepted, others),) = reader.batches([(7, cells)], 10)
-    slow: tuple[list[AcceptedRow], list[OtherRow]] = ([], [])
-    reader._examine(1, 7, cells, *slow)
-    assert (accepted, others) == slow
+    block = ([7], [[phone, a, b, queue, *more]])
+    ((accepted, others),) = reader.batches([block], 10)
+    assert (accepted, others) == _one_by_one(*block)
     for row in accepted:
         values = orjson.loads(row[4])
         assert values == {"1": clean(a), "2": clean(b)}
         assert len(_TEMPLATE.render(values)) <= 1024
         assert not any(c in value for value in values.values() for c in "\t\r\n\u202e")
+
+
+_GOOD_PHONE = st.sampled_from(["31998765432", "(31) 9876-5432", "3178765432"])
+_GOOD = st.tuples(
+    _GOOD_PHONE,
+    st.sampled_from(["Ana", "João", "Sant'Anna", "Ana|Bia", "x" * 6]),
+    st.sampled_from(["R$ 10,90", "Íris", "|", "12/12/2026"]),
+    _QUEUE,
+)
+_BAD = st.one_of(
+    st.tuples(_GOOD_PHONE, _TEXT, _TEXT, _QUEUE), st.lists(st.one_of(_PHONE, _TEXT), max_size=5).map(tuple)
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(good=st.lists(_GOOD, max_size=6), bad=st.lists(_BAD, max_size=2), draw=st.randoms(use_true_random=False))
+def test_rows_looked_at_together_come_out_as_each_would_alone(
+    good: list[tuple[str, ...]], bad: list[tuple[str, ...]], draw: Random
+) -> None:
+    records = list(map(list, [*good, *bad]))
+    draw.shuffle(records)
+    lines = range(2, 2 + len(records))
+    half = len(records) // 2
+    blocks = [(lines[part], records[part]) for part in (slice(half), slice(half, None)) if records[part]]
+    found: tuple[list[AcceptedRow], list[OtherRow]] = ([], [])
+    for accepted, others in RowReader(_LAYOUT, _TEMPLATE, _OPERATION).batches(blocks, 3):
+        found[0].extend(accepted)
+        found[1].extend(others)
+    assert found == _one_by_one(lines, records)
 
 
 @settings(max_examples=500, deadline=None)

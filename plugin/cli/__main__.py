@@ -137,6 +137,19 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--endpoints", type=Path, metavar="FILE", help="default: endpoints.yml")
     _state_option(doctor, "look at the `vamos run` of this state directory instead")
 
+    reconcile = _command(
+        commands,
+        "reconcile:reconcile",
+        "let broadcasts go on that are on hold after the database was put back from a backup",
+        "Without arguments: list them. Rows that wait may have been sent after the backup was made. `--rows unknown`\n"
+        "sends nothing: the provider's reports settle what they can, the rest is shown as unknown. `--rows send`\n"
+        "goes on as before, and some people may get the message twice. Import your suppression list first.",
+    )
+    reconcile.add_argument("broadcast", nargs="?", metavar="BROADCAST|all", help="its id, or all of them")
+    reconcile.add_argument("--rows", choices=("unknown", "send"), help="what becomes of the rows that wait")
+    reconcile.add_argument("--accept-risk", action="store_true", help="needed to send; without it, the risk is said")
+    _state_option(reconcile, "the state directory of `vamos run` (default: ./vamos.yml when it is there, else var)")
+
     _user_commands(commands.add_parser("user", help="people who may use the desk"))
     _operation_commands(commands.add_parser("operation", help="operations, their queues and templates"))
     _suppress_commands(commands.add_parser("suppress", help="numbers that must not be written to"))
@@ -210,7 +223,9 @@ def _suppress_commands(suppress: argparse.ArgumentParser) -> None:
     undo.add_argument("number")
     undo.add_argument("--reason", required=True, metavar="TEXT", help="kept in the audit log with the old entry")
     undo.add_argument(
-        "--accept-risk", action="store_true", help="also of a person who opted out at the provider, which goes on refusing"
+        "--accept-risk",
+        action="store_true",
+        help="also of a person who opted out at the provider, which goes on refusing",
     )
     undo.set_defaults(command="suppress:undo")
     shown = commands.add_parser("list", help="who and why, as CSV, newest first")

@@ -18,10 +18,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from plugin.bootstrap import Services, open_connectors, open_services
 from plugin.cli.console import say
 from plugin.connector import SendError
-from plugin.domain.access import EVERY_OPERATION
-from plugin.errors import ConfigurationError, VamosError
+from plugin.domain.access import EVERY_OPERATION, LOCAL_ADMIN
+from plugin.errors import ConfigurationError, Conflict, VamosError
 from plugin.settings import load, read_yaml
 from plugin.store.database import shown
+from plugin.usecases.reconcile import on_hold
 
 #: What `plugin.importer` adds to a bot's domain and `plugin.actions` registers (neither may be imported here).
 ACTIONS = frozenset({"action_redirect", "action_handoff"})
@@ -107,6 +108,17 @@ def _operations(services: Services, options: argparse.Namespace) -> str:
     return ", ".join(operation.name for operation in operations)
 
 
+def _holds(services: Services, options: argparse.Namespace) -> str:
+    found = on_hold(services.store, LOCAL_ADMIN)
+    if found:
+        names = ", ".join(f"{one.filename} of {one.operation} ({one.waiting} rows wait)" for one in found)
+        raise Conflict(
+            f"{len(found)} on hold: {names}. {found[0].reason}",
+            "Decide with `vamos reconcile`, or on the broadcast's page.",
+        )
+    return "none on hold"
+
+
 def _model(services: Services, options: argparse.Namespace) -> str:
     model = options.model or _latest(Path("models"))
     missing = ACTIONS - set(_domain_of(model).get("actions") or ())
@@ -161,6 +173,7 @@ _CHECKS: tuple[tuple[str, Check], ...] = (
     ("channels", _channels),
     ("provider", _provider),
     ("operations", _operations),
+    ("broadcasts", _holds),
     ("model", _model),
     ("action server", _action_server),
 )

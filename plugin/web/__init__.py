@@ -14,6 +14,7 @@ from plugin.web import (
     api_cases,
     api_catalogue,
     api_control,
+    api_reconcile,
     api_session,
     api_suppressions,
     openapi,
@@ -34,6 +35,7 @@ def endpoints() -> tuple[Endpoint, ...]:
         *api_catalogue.ENDPOINTS,
         *api_broadcasts.ENDPOINTS,
         *api_control.ENDPOINTS,
+        *api_reconcile.ENDPOINTS,
         *api_suppressions.ENDPOINTS,
         *api_cases.ENDPOINTS,
         Endpoint(

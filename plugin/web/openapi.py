@@ -152,6 +152,7 @@ SCHEMAS: Mapping[str, Schema] = {
         queued=_COUNT,
         left_out={**_COUNTS, "description": "Rows that are not sent again, by why."},
     ),
+    "Reconciled": _object(rows=_COUNT),
     "BroadcastSummary": _object(
         id=_TEXT,
         operation_id=_TEXT,

@@ -77,7 +77,7 @@ def test_an_installation_with_nothing_wrong_passes(capsys: pytest.CaptureFixture
     code, said = examine(capsys)
     assert code == 0, said
     assert all(line.startswith("ok ") for line in said)
-    assert len(said) == 6
+    assert len(said) == 7
 
 
 def test_a_model_trained_without_our_importer_is_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +143,10 @@ def test_a_database_that_breaks_meanwhile_is_told_and_the_other_checks_go_on(
         connection.execute("ALTER TABLE operation RENAME TO operation_away")
     code, said = examine(capsys)
     assert code == 1
-    assert [line for line in said if line.startswith("WRONG")] == ["WRONG   operations: no such table: operation"]
+    assert [line for line in said if line.startswith("WRONG")] == [
+        "WRONG   operations: no such table: operation",
+        "WRONG   broadcasts: no such table: operation",
+    ]
     assert any(line.startswith("ok      action server") for line in said)
 
 

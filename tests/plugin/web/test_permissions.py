@@ -50,10 +50,13 @@ class World:
         elif endpoint.path == "/api/v1/broadcasts/test":
             body = {**{k: objects[k] for k in ("operation", "upload", "template")}, "numbers": ["31 99876-5432"]}
             headers["Idempotency-Key"] = f"test of {caller}"
-        elif endpoint.path.endswith(("/retry", "/resend-unknown", "/schedule")):
-            body = {"retry": {}, "resend-unknown": {"accept_risk": True}, "schedule": {"start_at": None}}[
-                endpoint.path.rpartition("/")[2]
-            ]
+        elif endpoint.path.endswith(("/retry", "/resend-unknown", "/schedule", "/reconcile")):
+            body = {
+                "retry": {},
+                "resend-unknown": {"accept_risk": True},
+                "schedule": {"start_at": None},
+                "reconcile": {"rows": "unknown"},
+            }[endpoint.path.rpartition("/")[2]]
         elif endpoint.path.endswith(("/take", "/close")):
             body = {"version": 1}
         elif endpoint.path.startswith(INSTALLATION_WIDE) and endpoint.unsafe and endpoint.body != "file":

@@ -27,12 +27,11 @@ log = logging.getLogger(__name__)
 #: week.
 _LATE = 8 * 24 * 3600 * 1_000_000
 
-#: A row that was skipped while it waited for another attempt still learns that the first one arrived. That the first
-#: one was sent is no news once it is known: a `sent` that comes after its `failed` does not undo the next attempt.
+#: A row that waits or was skipped after an attempt is lifted by any news of it, but not when that attempt is known to
+#: have failed (`epoch` 0): that it had been accepted before is old news then, whenever it arrives.
 _RANK_SQL = (
-    "CASE WHEN delivery.state IN ('queued', 'deferred', 'skipped') AND delivery.sent_at IS NOT NULL"
-    f" THEN {RANK[DeliveryState.SENT]}"
-    " WHEN delivery.state = 'skipped' AND delivery.attempts > 0 THEN 0 ELSE CASE delivery.state "
+    "CASE WHEN delivery.state IN ('queued', 'deferred', 'skipped') AND delivery.attempts > 0"
+    f" THEN CASE delivery.epoch WHEN 0 THEN {RANK[DeliveryState.SENT]} ELSE 0 END ELSE CASE delivery.state "
     + " ".join(f"WHEN '{s.value}' THEN {r}" for s, r in RANK.items())
     + " ELSE 0 END END"
 )
@@ -63,8 +62,10 @@ _GOOD_KINDS = {
 #: does not undo a claim made in between; and a claim that recovery took for cut off (`unknown`) may still be given
 #: back: a definite refusal proves that nothing was sent.
 _BAD_NEWS = """
-UPDATE delivery SET state = {state}, error_code = {error_code}, error = {error}, reason = {reason},
-  not_before = {not_before}, tries = delivery.tries + {counts},
+UPDATE delivery SET state = {state},
+  epoch = CASE WHEN {state} = 'unknown' THEN delivery.epoch ELSE 0 END,
+  error_code = {error_code}, error = {error}, reason = {reason}, not_before = {not_before},
+  tries = delivery.tries + {counts},
   failed_at = CASE WHEN {state} = 'failed' THEN {at} ELSE delivery.failed_at END
 {source} WHERE delivery.id = {id} AND delivery.claimed_at = {claimed_at} AND delivery.state IN ('sending', 'unknown')
 """
@@ -225,10 +226,10 @@ class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries):
         unmatched = 0
         for update in loose:  # sent by somebody who knows no correlation: the bot's own messages, other tools
             found = connection.execute(
-                text("SELECT id, attempts FROM delivery WHERE provider_id = :p"), {"p": update.provider_id}
+                text("SELECT id, attempts, state FROM delivery WHERE provider_id = :p"), {"p": update.provider_id}
             ).first()
-            if found:
-                ours.append((update, found.id, found.attempts))
+            if found:  # a row that was claimed again still has the id of the attempt before
+                ours.append((update, found.id, found.attempts if found.state == DeliveryState.SENT.value else None))
                 continue
             message = connection.execute(
                 text("SELECT id FROM message WHERE provider_id = :p"), {"p": update.provider_id}

@@ -17,6 +17,9 @@ document.addEventListener("change", (event) => {
   form.submit();
 });
 
+// On a phone the menu is a strip: where one is must be in sight.
+document.querySelector(".side [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+
 async function tick() {
   if (!document.hidden) await refresh().catch(() => {});
   const seconds = Number(region()?.dataset.live);

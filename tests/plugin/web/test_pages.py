@@ -6,9 +6,11 @@ import asyncio
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
+import plugin.web
 from plugin.domain.redirect import Redirect, RedirectKind
 from plugin.domain.template import Template
 from plugin.testing.scenario import TEMPLATES
@@ -111,6 +113,7 @@ async def test_text_of_strangers_is_only_text_on_every_page(site: Site, poisoned
         "/desk/cases",
         f"/desk/cases/{poisoned['case']}",
         "/desk/notifications",
+        "/desk/suppressions",
     )
     shown = 0
     for path in pages:
@@ -134,8 +137,9 @@ async def test_the_case_page_shows_the_hostile_text_as_it_was_written(site: Site
 async def test_hostile_parameters_come_back_as_text_or_not_at_all(site: Site) -> None:
     client = await site.logged_in("operador")
     for payload in PAYLOADS:
-        for path in ("/desk/broadcasts", "/desk/cases", "/desk/notifications", "/desk/broadcasts/new"):
-            answer = await client.get(path, params={"operation": payload, "state": payload, "after": payload})
+        for path in ("broadcasts", "cases", "notifications", "broadcasts/new", "suppressions"):
+            values = dict.fromkeys(("operation", "state", "after", "q", "source", "tests"), payload)
+            answer = await client.get(f"/desk/{path}", params=values)
             assert answer.status_code in (200, 400, 404), path
             check_harmless(answer.text)
         login = await site.client().get("/desk/login", params={"link": payload, "next": payload})
@@ -152,7 +156,9 @@ async def test_answers_of_the_api_are_never_markup(site: Site, poisoned: dict[st
 
 async def test_the_scripts_build_no_markup_from_text_and_fetch_nothing_foreign(site: Site) -> None:
     client = site.client()
-    for name in ("api.js", "desk.js", "launch.js", "case.js", "login.js", "desk.css", "tokens.css", "mark.svg"):
+    names = sorted(path.name for path in (Path(plugin.web.__file__).parent / "static").iterdir())
+    assert len(names) > 10
+    for name in names:
         answer = await client.get(f"/desk/static/{name}")
         assert answer.status_code == 200
         for forbidden in (

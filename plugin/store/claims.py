@@ -18,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from plugin.domain.hours import SendingHours
+from plugin.store.consent import CONSENT_LOCK
 from plugin.store.fence import FenceQueries
 from plugin.store.meta import from_json, mapping
 from plugin.store.senders import DAY, Line, SenderQueries
@@ -25,6 +26,8 @@ from plugin.usecases.dispatch import Claim, Claimed, ClaimRules
 
 #: Rows looked at in one claim when some may have to wait: many can be put off in one go.
 _LOOK = 500
+#: Microseconds until a claim is tried again that met an opt-out.
+_CONSENT = 2_000
 #: Microseconds after which somebody in conversation with a person is looked at again.
 _HUMAN = 300 * 1_000_000
 
@@ -93,6 +96,8 @@ class ClaimQueries(SenderQueries, FenceQueries):
                 line = self.lock_sender(connection, broadcast.sender)
                 if rules.known and line.claims < rules.known.claims.get(broadcast.sender, 0):
                     return Claim()
+                if not self._consent_is_settled(connection):
+                    return Claim([], now + _CONSENT)
                 rate = line.rate or rules.rate
                 places = min(limit, line.pace.places(rate, now, rules.horizon, start))
                 if places <= 0:
@@ -114,6 +119,15 @@ class ClaimQueries(SenderQueries, FenceQueries):
         return Claim(claimed if asleep[1] == "daily" else [])
 
     # ------------------------------------------------------------------ who may go now
+    def _consent_is_settled(self, connection: Connection) -> bool:
+        """Whether no opt-out is about to be committed; from now on, none is until this claim is.
+
+        The row of an opt-out may have been queued too late for the opt-out to see it. Never waits, so never in a ring.
+        """
+        return self.dialect != "postgresql" or bool(
+            connection.execute(text(f"SELECT pg_try_advisory_xact_lock_shared({CONSENT_LOCK})")).scalar()
+        )
+
     def _abroad(self, connection: Connection, broadcast_id: str) -> bool:
         """Whether somebody outside Brazil still waits: their day may be Brazil's night."""
         return (

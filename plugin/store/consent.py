@@ -13,6 +13,10 @@ from plugin.store.database import retried
 from plugin.store.meta import MetaQueries, mapping
 from plugin.usecases.consent import Cursor, Search, Suppression
 
+#: Advisory lock of PostgreSQL. Claims share it from their look at the opt-outs to their commit; an opt-out takes it
+#: alone until its own.
+CONSENT_LOCK = 0x6F7074
+
 _INSERT = """
 INSERT INTO opt_out (canonical, source, detail, inbound_id, delivery_id, user_id, at)
 WITH person(key) AS ({keys})
@@ -77,6 +81,9 @@ class ConsentQueries(MetaQueries):
         if source != "provider" and new < len(keys):
             connection.execute(self._over_keys(_OVERRULE), values)
         connection.execute(self._over_keys(_SKIP[self.dialect]), {"keys": values["keys"]})
+        if self.dialect == "postgresql":
+            # Claims that have already looked for opt-outs and did not see this one; those that follow wait for us.
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({CONSENT_LOCK})"))
         return new
 
     def _over_keys(self, statement: str) -> Any:

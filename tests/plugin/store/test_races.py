@@ -1,0 +1,46 @@
+"""Two things at once, on the database that really does two things at once. Many more: `python -m benchmarks.proof`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from plugin.testing.scenario import Scenario
+
+
+def test_a_claim_that_has_looked_already_keeps_an_opt_out_waiting(scenario: Scenario) -> None:
+    if scenario.store.dialect != "postgresql":
+        pytest.skip("SQLite has one writer at a time")
+    number = scenario.number()
+    epoch = scenario.dispatcher()
+    take, order = scenario.store._take, []
+    committed = threading.Event()
+
+    def take_late(*arguments: Any) -> Sequence[Any]:
+        committed.wait(0.5)
+        return take(*arguments)
+
+    scenario.store._take = take_late  # type: ignore[method-assign]
+
+    def claim() -> None:
+        order.extend(["claimed"] * len(scenario.claim(broadcast, 9, epoch)))
+
+    with scenario.store.write() as connection:
+        connection.exec_driver_sql("SAVEPOINT opt_out")
+        scenario.store.write_opt_out(connection, number, "word")
+        # Launched meanwhile: neither sees the other.
+        launching = threading.Thread(target=lambda: broadcasts.append(scenario.launch([number])))
+        broadcasts: list[str] = []
+        launching.start()
+        launching.join(10)
+        (broadcast,) = broadcasts
+        claiming = threading.Thread(target=claim)
+        claiming.start()
+        claiming.join(0.2)
+    order.append("opted out")
+    committed.set()
+    claiming.join(10)
+    assert order in (["opted out"], ["claimed", "opted out"])

@@ -52,7 +52,8 @@ class Outbound:
     """One message to one person.
 
     `sender` is the provider's id of our number, `address` the person's E.164 number with ``+`` ("" when only
-    `user_id`, the provider's own id of the person, is known). `correlation` comes back in status events.
+    `user_id`, the provider's own id of the person, is known). `correlation` comes back in status events. After
+    `not_after` (time.monotonic()) no byte may leave any more: `NotSent`.
     """
 
     sender: str
@@ -60,6 +61,7 @@ class Outbound:
     content: Union[TemplateMessage, TextMessage]
     user_id: str | None = None
     correlation: str | None = None
+    not_after: float | None = None
 
 
 @dataclass(frozen=True)

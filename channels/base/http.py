@@ -16,6 +16,7 @@ import os
 import select
 import socket
 import ssl
+import time
 import weakref
 import zlib
 from collections import deque
@@ -47,6 +48,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     Nothing is sent twice: a pooled connection that the peer has closed meanwhile is noticed and replaced *before* the
     request is written; once bytes have left, a lost connection is an error.
+
+    The request's extension ``not_after`` (time.monotonic()) is looked at when a connection is at hand, right before
+    the first byte: later, it is a `ConnectTimeout`. So a process that was frozen does not send what is no longer its.
 
     Args:
         limit: connections, and so requests, at a time; further requests wait for `timeout["pool"]` seconds.
@@ -83,7 +87,12 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         if pool.session.closed:
             pool.slots.give()
             raise httpx.PoolTimeout("The transport was closed while the request waited.", request=request)
-        exchange = _Exchange(timeout.get("write"), timeout.get("read"), whole=len(content) <= _PIECE)
+        exchange = _Exchange(
+            timeout.get("write"),
+            timeout.get("read"),
+            whole=len(content) <= _PIECE,
+            not_after=request.extensions.get("not_after"),
+        )
         token = _exchange.set(exchange)
         try:
             return await self._exchange(pool.session, request, content, exchange, timeout.get("connect"))
@@ -240,8 +249,9 @@ class _Exchange:
     fires the connection is aborted, and the error that aiohttp then raises is told apart by `expired`.
     """
 
-    def __init__(self, write: float | None, read: float | None, *, whole: bool) -> None:
+    def __init__(self, write: float | None, read: float | None, *, whole: bool, not_after: float | None = None) -> None:
         self.whole = whole
+        self.not_after = not_after
         self.connected = False
         self.written = False
         self.expired: str | None = None
@@ -307,7 +317,11 @@ class _Connector(aiohttp.TCPConnector):
                 connection.close()
                 raise aiohttp.ClientConnectionError("The connection was lost while it was being opened.")
             self._used.add(protocol)
-            _exchange.get().on_connected(transport)
+            exchange = _exchange.get()
+            if exchange.not_after is not None and time.monotonic() > exchange.not_after:
+                connection.release()
+                raise asyncio.TimeoutError
+            exchange.on_connected(transport)
             return connection
 
 

@@ -89,7 +89,13 @@ class WhatsAppConnector:
         except orjson.JSONEncodeError as error:  # half of a surrogate pair
             raise Refused(explain("local_text"), "The text holds a character that is not Unicode.") from error
         path = f"{message.sender}/messages"
-        answer = await self._ask("POST", path, content=content, headers={"Content-Type": "application/json"})
+        answer = await self._ask(
+            "POST",
+            path,
+            content=content,
+            headers={"Content-Type": "application/json"},
+            extensions={} if message.not_after is None else {"not_after": message.not_after},
+        )
         try:
             body = orjson.loads(answer.content)
             sent = body["messages"][0]

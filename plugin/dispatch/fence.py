@@ -161,7 +161,11 @@ class Fence:
         if found is None:
             return False
         if found.alarm:
-            log.error("%s %d broadcasts are on hold: see `vamos reconcile --help`", found.alarm, found.held)
+            log.error(
+                "The database is not what it was (%s): %d broadcasts are on hold, see `vamos reconcile --help`",
+                found.alarm,
+                found.held,
+            )
         self.mark = found.mark
         self._remember(found)
         return True

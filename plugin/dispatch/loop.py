@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,6 +54,14 @@ HOUSEKEEPING = 1.0
 #: Longest wait for sends in flight when the process is asked to stop.
 DRAIN_SECONDS = 10.0
 DAY = 24 * 3600 * 1_000_000
+
+
+@dataclass(frozen=True)
+class _Tenure:
+    """What a row was claimed under: the dispatcher's epoch, and the installation that its correlation names."""
+
+    epoch: int
+    installation: str
 
 
 class Dispatcher:
@@ -180,14 +188,14 @@ class Dispatcher:
         """Messages to people in conversation go before anything of a broadcast."""
         free = self._free()
         self._messages_at = now + LOOK_FOR_MESSAGES
-        known = self._fence.mark
-        if free <= 0 or self._epoch is None or known is None:
+        known, epoch = self._fence.mark, self._epoch
+        if free <= 0 or epoch is None or known is None:
             return
-        queued = await self._call(self._store.claim_messages, free, self._epoch, replace(self._rules, known=known))
+        queued = await self._call(self._store.claim_messages, free, epoch, replace(self._rules, known=known))
         if queued:  # there may be more
             self._messages_at = now
         for message in queued:
-            self._fly(self._one_message(message, self._moment(message.send_at), known.installation))
+            self._fly(self._one_message(message, self._moment(message.send_at), _Tenure(epoch, known.installation)))
 
     async def _claim_deliveries(self, broadcast: dict[str, Any], limit: int) -> None:
         connector = self._connectors.get(broadcast["channel"])
@@ -195,33 +203,25 @@ class Dispatcher:
             reason = f"O canal {broadcast['channel']} não está configurado."
             await self._call(self._store.pause_broadcast, broadcast["id"], reason)
             return
-        known = self._fence.mark
-        if self._epoch is None or known is None:
+        known, epoch = self._fence.mark, self._epoch
+        if epoch is None or known is None:
             return
         start = self._last.get(broadcast["sender"], 0.0) - time.monotonic()
         claim = await self._call(
             self._claim,
             broadcast["id"],
             limit,
-            self._epoch,
+            epoch,
             replace(self._rules, known=known),
             self._store.now() + int(start * 1_000_000) if start > 0 else 0,
         )
         self._claim_at[broadcast["id"]] = (
             time.monotonic() + LOOK_FOR_BROADCASTS if claim.again_at is None else self._moment(claim.again_at)
         )
-        template = self._template(broadcast)
+        template, tenure = self._template(broadcast), _Tenure(epoch, known.installation)
         for claimed in claim.rows:
-            self._fly(
-                self._one_delivery(
-                    connector,
-                    template,
-                    claimed,
-                    self._moment(claimed.send_at),
-                    claim.interval / 1e6,
-                    known.installation,
-                )
-            )
+            moment = self._moment(claimed.send_at)
+            self._fly(self._one_delivery(connector, template, claimed, moment, claim.interval / 1e6, tenure))
 
     def _claim(self, broadcast_id: str, limit: int, epoch: int, rules: ClaimRules, start: int) -> Claim:
         """Claim, and remember it in the file beside the settings before the first byte leaves."""
@@ -237,28 +237,32 @@ class Dispatcher:
         claimed: Claimed,
         moment: float,
         interval: float,
-        installation: str,
+        tenure: _Tenure,
     ) -> None:
-        if await self._begin(claimed.sender, moment, interval):
-            settlement = await send_delivery(connector, template, claimed, self._key, installation)
-        else:
+        until = await self._begin(claimed.sender, moment, interval, tenure)
+        if until is None:
             settlement = _fenced(claimed)
+        else:
+            settlement = await send_delivery(connector, template, claimed, self._key, tenure.installation, until)
         self._settled.append(settlement)
         self._answered(settlement)
 
-    async def _one_message(self, queued: QueuedMessage, moment: float, installation: str) -> None:
+    async def _one_message(self, queued: QueuedMessage, moment: float, tenure: _Tenure) -> None:
         connector = self._connectors.get(queued.channel)
         if connector is None:
             settlement = _no_channel(queued)
-        elif await self._begin(queued.sender, moment, 0.0):
-            settlement = await send_message(connector, queued, installation)
-        else:
+        elif (until := await self._begin(queued.sender, moment, 0.0, tenure)) is None:
             settlement = _fenced(queued)
+        else:
+            settlement = await send_message(connector, queued, tenure.installation, until)
         self._settled_messages.append(settlement)
         self._answered(settlement)
 
-    async def _begin(self, sender: str, moment: float, interval: float) -> bool:
-        """Wait for a row's moment. False: this process was given up meanwhile (it was frozen) and must not send."""
+    async def _begin(self, sender: str, moment: float, interval: float, tenure: _Tenure) -> float | None:
+        """Wait for a row's moment. Returns until when it may go (time.monotonic()).
+
+        None: this process was given up meanwhile, as it had been frozen, and must not send what it had claimed.
+        """
         if (wait := moment - time.monotonic()) > 0:
             await asyncio.sleep(wait)
         now = time.monotonic()
@@ -267,7 +271,8 @@ class Dispatcher:
         self._last[sender] = begins
         if begins - now > 0.001:
             await asyncio.sleep(begins - now)
-        return time.monotonic() < self._sends_until
+        until = self._sends_until
+        return until if self._epoch == tenure.epoch and time.monotonic() < until else None
 
     def _answered(self, settlement: Settlement) -> None:
         self._answers = 0 if settlement.trouble else self._answers + 1

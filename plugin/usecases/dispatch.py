@@ -153,20 +153,21 @@ def template_message(template: Template, claimed: Claimed, key: bytes) -> Templa
 
 
 async def send_delivery(
-    connector: Connector, template: Template, claimed: Claimed, key: bytes, installation: str
+    connector: Connector, template: Template, claimed: Claimed, key: bytes, installation: str, not_after: float
 ) -> Settlement:
-    """Send one delivery. Never raises for what the provider did."""
+    """Send one delivery if it can begin by `not_after` (time.monotonic()). Never raises for what the provider did."""
     message = Outbound(
         sender=claimed.sender,
         address=claimed.address,
         content=template_message(template, claimed, key),
         correlation=str(Correlation("d", claimed.id, claimed.attempts, installation)),
+        not_after=not_after,
     )
     return await _send(connector, message, claimed, claimed.tries)
 
 
-async def send_message(connector: Connector, queued: QueuedMessage, installation: str) -> Settlement:
-    """Send one message of an agent or of the system."""
+async def send_message(connector: Connector, queued: QueuedMessage, installation: str, not_after: float) -> Settlement:
+    """Send one message of an agent or of the system, as `send_delivery` does."""
     buttons = tuple((str(i), str(title)) for i, title in orjson.loads(queued.buttons))
     message = Outbound(
         sender=queued.sender,
@@ -174,6 +175,7 @@ async def send_message(connector: Connector, queued: QueuedMessage, installation
         user_id=queued.user_ref if not queued.address else None,
         content=TextMessage(queued.text, buttons),
         correlation=str(Correlation("m", queued.id, queued.attempts, installation)),
+        not_after=not_after,
     )
     return await _send(connector, message, queued, queued.attempts - 1)
 

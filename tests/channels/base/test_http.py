@@ -10,6 +10,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -471,3 +472,12 @@ def _self_signed(folder: Path) -> Path:
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
     return path
+
+
+async def test_a_request_whose_time_is_over_when_it_has_its_connection_does_not_leave() -> None:
+    async with peer_of(polite) as peer, httpx.AsyncClient(transport=AiohttpTransport()) as client:
+        with pytest.raises(httpx.ConnectTimeout):
+            await client.post(peer.url, content=b"late", extensions={"not_after": time.monotonic() - 0.001})
+        in_time = await client.post(peer.url, content=b"in time", extensions={"not_after": time.monotonic() + 60})
+        assert in_time.content == b"in time"
+        assert len(peer.requests) == peer.connections == 1, "the connection was kept, and nothing was written on it"

@@ -68,9 +68,7 @@ def test_one_or_all_are_decided_about(scenario: Scenario, capsys: pytest.Capture
     assert f"{two} contatos.csv: 2 rows taken for unknown" in said
     assert one not in said
     with scenario.store.read() as connection:
-        states = dict(
-            connection.exec_driver_sql("SELECT state, COUNT(*) FROM delivery GROUP BY state").all()  # type: ignore[arg-type]
-        )
+        states = dict(connection.exec_driver_sql("SELECT state, COUNT(*) FROM delivery GROUP BY state").all())
     assert states == {"queued": 1, "unknown": 2}
 
 

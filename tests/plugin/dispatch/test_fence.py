@@ -324,10 +324,12 @@ def test_a_status_of_an_attempt_never_made_holds_everything_once(scenario: Scena
     assert row(scenario.store, third.id)[:2] == ("read", 9)
 
 
-def test_a_status_of_a_row_that_was_never_there_holds_everything(scenario: Scenario) -> None:
+@pytest.mark.parametrize("kind", ["d", "m"])
+def test_a_status_of_a_row_that_was_never_there_holds_everything(scenario: Scenario, kind: str) -> None:
     broadcast = scenario.launch([scenario.number()])
     (claimed,) = scenario.claim(broadcast)
-    statuses(scenario, (claimed.id + 1000, 1, "sent"))
+    name = scenario.correlation(claimed.id + 1000).replace(".d.", f".{kind}.")
+    scenario.statuses(StatusUpdate("wamid.x", "sent", datetime.now(timezone.utc), name))
     assert set(held(scenario.store)) == {broadcast}
 
 

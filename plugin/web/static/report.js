@@ -27,6 +27,7 @@ const BODIES = {
 };
 
 function told(answer) {
+  if (answer?.rows !== undefined) return answer.rows === 1 ? "1 linha reconciliada." : `${count(answer.rows)} linhas reconciliadas.`;
   if (answer?.queued === undefined) return "";
   const back = answer.queued === 1 ? "1 mensagem voltou à fila." : `${count(answer.queued)} mensagens voltaram à fila.`;
   const out = Object.entries(answer.left_out ?? {}).map(([why, n]) => ` ${count(n)} ${n === 1 ? "ficou" : "ficaram"} de fora: ${LEFT_OUT[why]?.[n === 1 ? 0 : 1] ?? why}.`);

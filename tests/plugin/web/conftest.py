@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -104,6 +105,15 @@ async def site(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Site]:
     yield found
     await stop(found)
     store.close()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Any]:
+    """Chromium; the test is skipped where there is none."""
+    from .browsing import opened
+
+    async with opened() as found:
+        yield found
 
 
 async def serve(app: Sanic, services: Services, scenario: Scenario | None = None) -> Site:

@@ -3,65 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-from collections.abc import AsyncIterator
 
 import pytest
 
 from plugin.domain.redirect import Redirect, RedirectKind
 from plugin.usecases.access import make_login_link
 
+from .browsing import Browser, Scheme, visit
 from .conftest import Site
 
-api = pytest.importorskip("playwright.async_api")
 pytestmark = pytest.mark.full
 
-_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 UGLY = (
     "telefone;nome\n(31) 9 9876-5432;Conceição\n31 99876-5433;<b>Paulo</b>\n"
     "5,531999E+12;Rui\n31998765432;Conceição\n12;Zé\n"
 ).encode("cp1252")
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[api.Browser]:
-    installed = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    async with api.async_playwright() as playwright:
-        try:
-            launched = await playwright.chromium.launch(executable_path=installed, args=_ARGUMENTS)
-        except api.Error as error:
-            if os.environ.get("CI"):
-                raise
-            pytest.skip(f"no Chromium: {error.message.splitlines()[0]}")
-        yield launched
-        await launched.close()
-
-
-class Visit:
-    """A tab that notes what must not happen: script errors, refused content, requests to other hosts."""
-
-    def __init__(self, site: Site, page: api.Page) -> None:
-        self.site, self.page = site, page
-        self.trouble: list[str] = []
-        page.on("pageerror", lambda error: self.trouble.append(str(error)))
-        page.on("console", lambda m: self.trouble.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("request", lambda r: None if r.url.startswith(site.url + "/") else self.trouble.append(r.url))
-
-    async def enter(self, login: str) -> None:
-        link = await asyncio.to_thread(make_login_link, self.site.store, login)
-        await self.page.goto(f"{self.site.url}/desk/login?link={link}")
-        await self.page.wait_for_url(f"{self.site.url}/desk/")
-
-
-async def visit(site: Site, browser: api.Browser, width: int = 1280, scheme: str = "light") -> Visit:
-    context = await browser.new_context(
-        viewport={"width": width, "height": 844}, color_scheme=scheme, locale="pt-BR", base_url=site.url
-    )
-    return Visit(site, await context.new_page())
-
-
-async def test_an_operator_follows_the_article_from_login_to_report(site: Site, browser: api.Browser) -> None:
+async def test_an_operator_follows_the_article_from_login_to_report(site: Site, browser: Browser) -> None:
     tab = await visit(site, browser)
     await tab.enter("operador")
     page = tab.page
@@ -103,7 +62,7 @@ async def test_an_operator_follows_the_article_from_login_to_report(site: Site, 
     assert tab.trouble == []
 
 
-async def test_an_agent_reads_answers_and_closes(site: Site, browser: api.Browser) -> None:
+async def test_an_agent_reads_answers_and_closes(site: Site, browser: Browser) -> None:
     scenario = site.scenario
 
     def prepare() -> str:
@@ -130,7 +89,7 @@ async def test_an_agent_reads_answers_and_closes(site: Site, browser: api.Browse
     assert tab.trouble == []
 
 
-async def test_a_refresh_leaves_focus_and_scrolling_alone(site: Site, browser: api.Browser) -> None:
+async def test_a_refresh_leaves_focus_and_scrolling_alone(site: Site, browser: Browser) -> None:
     scenario = site.scenario
 
     def prepare() -> tuple[str, str, str]:
@@ -169,7 +128,7 @@ async def test_a_refresh_leaves_focus_and_scrolling_alone(site: Site, browser: a
     assert tab.trouble == []
 
 
-async def test_a_broadcast_is_paused_and_resumed_on_its_report(site: Site, browser: api.Browser) -> None:
+async def test_a_broadcast_is_paused_and_resumed_on_its_report(site: Site, browser: Browser) -> None:
     broadcast = await asyncio.to_thread(lambda: site.scenario.launch([site.scenario.number()]))
     tab = await visit(site, browser)
     await tab.enter("operador")
@@ -183,7 +142,7 @@ async def test_a_broadcast_is_paused_and_resumed_on_its_report(site: Site, brows
     assert tab.trouble == []
 
 
-async def test_a_link_of_somebody_else_asks_before_it_swaps_the_account(site: Site, browser: api.Browser) -> None:
+async def test_a_link_of_somebody_else_asks_before_it_swaps_the_account(site: Site, browser: Browser) -> None:
     tab = await visit(site, browser)
     await tab.enter("ana")
     page = tab.page
@@ -198,7 +157,7 @@ async def test_a_link_of_somebody_else_asks_before_it_swaps_the_account(site: Si
     assert tab.trouble == []
 
 
-async def test_rows_that_can_not_be_shown_are_said_so(site: Site, browser: api.Browser) -> None:
+async def test_rows_that_can_not_be_shown_are_said_so(site: Site, browser: Browser) -> None:
     tab = await visit(site, browser)
     await tab.enter("operador")
     page = tab.page
@@ -213,7 +172,7 @@ async def test_rows_that_can_not_be_shown_are_said_so(site: Site, browser: api.B
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_no_page_is_wider_than_the_screen(site: Site, browser: api.Browser, width: int, scheme: str) -> None:
+async def test_no_page_is_wider_than_the_screen(site: Site, browser: Browser, width: int, scheme: Scheme) -> None:
     scenario = site.scenario
 
     def prepare() -> tuple[str, str]:
@@ -235,6 +194,7 @@ async def test_no_page_is_wider_than_the_screen(site: Site, browser: api.Browser
         "cases",
         f"cases/{case_id}",
         "notifications",
+        "suppressions",
     ):
         await tab.page.goto(f"/desk/{path}")
         assert await tab.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path

@@ -143,6 +143,20 @@ class FenceQueries(MetaQueries):
             ),
             {"reason": f"{reason} {WHAT_TO_DO}"},
         )
+        # A finished one goes on by itself when a row comes back to it, or to send unknown ones again: it may have.
+        connection.execute(
+            text(
+                "UPDATE broadcast SET on_unknown = 'keep' WHERE state = 'finished' AND on_unknown = 'resend' AND EXISTS"
+                " (SELECT 1 FROM delivery d WHERE d.broadcast_id = broadcast.id AND d.state = 'unknown')"
+            )
+        )
+        connection.execute(
+            text(
+                "UPDATE delivery SET state = 'unknown', error_code = 'restore', error = NULL, reason = '',"
+                " not_before = NULL WHERE state IN ('queued', 'deferred')"
+                " AND broadcast_id IN (SELECT id FROM broadcast WHERE state = 'finished')"
+            )
+        )
         ended = self._end_installation(connection)
         lost = connection.execute(
             text("UPDATE delivery SET state = 'unknown', error_code = 'restore' WHERE state = 'sending'")

@@ -16,6 +16,7 @@ from plugin.bootstrap import Services
 from plugin.connector import Outbound, SendResult, StatusUpdate
 from plugin.dispatch.loop import Dispatcher
 from plugin.domain.access import EVERY_OPERATION
+from plugin.domain.delivery import DeliveryState
 from plugin.domain.template import Template
 from plugin.errors import Conflict, Invalid, NotFound
 from plugin.settings import Settings
@@ -253,6 +254,22 @@ def test_rows_taken_for_unknown_are_never_sent_again_by_themselves(scenario: Sce
     assert reconcile(scenario.store, scenario.operator, broadcast, rows="unknown") == 2
     assert scenario.store.resend_due_unknowns() == 0
     assert scenario.store.finish_broadcasts() == [broadcast]
+    assert state(scenario, broadcast) == ("finished", {"unknown": 3})
+
+
+def test_a_finished_broadcast_does_not_go_on_by_itself_after_an_alarm(scenario: Scenario) -> None:
+    broadcast = scenario.launch([scenario.number() for _ in range(3)])
+    again, unknown, _ = scenario.claim(broadcast)
+    scenario.settle([unknown], DeliveryState.UNKNOWN)
+    with scenario.store.write() as connection:
+        scenario.store.change_broadcast(
+            connection, broadcast, state="finished", on_unknown="resend", finished_at=scenario.store.now()
+        )
+        connection.exec_driver_sql(f"UPDATE delivery SET state = 'queued' WHERE id = {again.id}")
+        connection.exec_driver_sql("UPDATE delivery SET claimed_at = claimed_at - 3600000000")
+    hold(scenario)
+    assert scenario.store.resend_due_unknowns() == 0
+    assert scenario.store.reopen_broadcasts() == []
     assert state(scenario, broadcast) == ("finished", {"unknown": 3})
 
 

@@ -60,7 +60,12 @@ class ConsentQueries(MetaQueries):
             source: word, button, provider, import or person. Any other one takes the place of ``provider``.
             delivery_id: the delivery that was answered, or refused for it.
             at: when the provider says it happened (microseconds); None: now.
+
+        Raises:
+            ValueError: a NUL in the number; PostgreSQL takes none, and SQLite's JSON would end there.
         """
+        if "\0" in canonical:
+            raise ValueError("a NUL in a number")
         values = {"detail": detail, "inbound": inbound_id, "delivery": delivery_id, "user": user_id, "at": at}
         return bool(self._suppress(connection, [canonical], source, values))
 

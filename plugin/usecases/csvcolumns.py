@@ -72,8 +72,8 @@ def key(text: str) -> str:
 
 
 def is_phone_header(text: str) -> bool:
-    """Whether a column of this name may hold the phones."""
-    return key(text) in _PHONE or key(text) in _PHONE_PERHAPS or not _PHONE.isdisjoint(fold(text).split())
+    """Whether this is a usual name of a column of phones."""
+    return key(text) in _PHONE | _PHONE_PERHAPS
 
 
 def read_layout(file: CsvFile, template: Template, limits: Limits) -> Layout:

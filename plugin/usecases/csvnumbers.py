@@ -16,6 +16,8 @@ from plugin.usecases.csvfile import DELIMITERS, CsvFile, records
 #: Records looked at before it is decided which column the numbers are in.
 _SAMPLE = 100
 _EXAMPLE = "telefone;nome"
+#: Delimiters that don't occur in a number.
+_OTHERS = frozenset(DELIMITERS) - {","}
 #: (line, cells)
 _Record = tuple[int, list[str]]
 
@@ -40,37 +42,40 @@ def find_numbers(file: CsvFile, limits: Limits) -> Layout:
     Raises:
         UnreadableFile: no column, or more than one that may be it; quotes gone wrong; nothing but blank lines.
     """
-    best: tuple[tuple[int, int, int], str, list[_Record]] | None = None
+    found: list[tuple[tuple[int, int, int, int], str, list[_Record]]] = []
     failure: UnreadableFile | None = None
     for delimiter in (file.delimiter,) if file.delimiter else DELIMITERS:
+        sample: list[_Record] = []
         try:
-            sample = _sample(file, delimiter, limits)
-        except UnreadableFile as error:
+            sample.extend(islice(_filled(file, delimiter, limits), _SAMPLE))
+        except UnreadableFile as error:  # comes again where it matters: when the whole file is read by this delimiter
             failure = failure or error
-            continue
         if sample:
-            numbers = sum(any(map(is_address, cells)) for _, cells in sample)
-            # Fewer columns when all else is equal: 5,53E+12 is one spoilt number, not two cells.
-            score = (_known(sample[0][1]), numbers, -len(sample[0][1]))
-            if best is None or score > best[0]:
-                best = score, delimiter, sample
-    if best is None:
+            found.append((_score(sample), delimiter, sample))
+    if not found:
         raise failure or UnreadableFile(
-            "O arquivo não tem números.",
-            "Envie um número por linha, ou um CSV com a coluna telefone.",
-            code="empty_file",
+            "O arquivo não tem números.", "Envie um número por linha, ou um CSV com a coluna telefone.", code="no_rows"
         )
-    return _layout(best[1], best[2])
+    # max() keeps the first of equals: the order of DELIMITERS.
+    _, delimiter, sample = max(found, key=lambda one: one[0])
+    return _layout(delimiter, sample)
 
 
-def _sample(file: CsvFile, delimiter: str, limits: Limits) -> list[_Record]:
-    filled = ((line, _trim(cells)) for line, cells in records(file, delimiter, limits))
-    return list(islice(((line, cells) for line, cells in filled if cells), _SAMPLE))
+def _filled(file: CsvFile, delimiter: str, limits: Limits) -> Iterator[_Record]:
+    """Records with a letter or digit in them, without empty cells at the end."""
+    for line, cells in records(file, delimiter, limits):
+        if any(c.isalnum() for cell in cells for c in cell):
+            yield line, _trim(cells)
 
 
-def _known(cells: Sequence[str]) -> int:
-    """How many cells are names of a phone column."""
-    return 0 if any(map(is_address, cells)) else sum(map(is_phone_header, cells))
+def _score(sample: list[_Record]) -> tuple[int, int, int, int]:
+    """How much sense a delimiter makes: names of phone columns, records with a number, lines that are one spoilt
+    number (5,53E+12 is no two cells), columns."""
+    first = sample[0][1]
+    names = 0 if any(map(is_address, first)) else sum(map(is_phone_header, first))
+    numbers = sum(any(map(is_address, cells)) for _, cells in sample)
+    spoilt = sum(len(cells) == 1 and is_attempt(cells[0]) and not set(cells[0]) & _OTHERS for _, cells in sample)
+    return names, numbers, spoilt, len(first)
 
 
 def _layout(delimiter: str, sample: list[_Record]) -> Layout:

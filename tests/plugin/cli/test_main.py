@@ -12,7 +12,10 @@ from plugin import __version__
 from plugin.cli.__main__ import main, parser
 
 ROOT = Path(__file__).resolve().parents[3]
-COMMANDS = ("run", "demo", "test", "crash-test", "worker", "sandbox", "migrate", "doctor", "user", "operation", "suppress")
+COMMANDS = (
+    *("run", "demo", "test", "crash-test", "worker", "sandbox", "migrate", "doctor", "user", "operation"),
+    "suppress",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -27,24 +27,28 @@ log = logging.getLogger(__name__)
 #: week.
 _LATE = 8 * 24 * 3600 * 1_000_000
 
-#: A row that waits or was skipped after an attempt is lifted by any news of it, but not when that attempt is known to
-#: have failed (`epoch` 0): that it had been accepted before is old news then, whenever it arrives.
+#: A row that was skipped while it waited for another attempt still learns that the first one arrived.
 _RANK_SQL = (
-    "CASE WHEN delivery.state IN ('queued', 'deferred', 'skipped') AND delivery.attempts > 0"
-    f" THEN CASE delivery.epoch WHEN 0 THEN {RANK[DeliveryState.SENT]} ELSE 0 END ELSE CASE delivery.state "
+    "CASE WHEN delivery.state = 'skipped' AND delivery.attempts > 0 THEN 0 ELSE CASE delivery.state "
     + " ".join(f"WHEN '{s.value}' THEN {r}" for s, r in RANK.items())
     + " ELSE 0 END END"
 )
 
-#: Good news counts whichever attempt it is about, and only ever lifts a row. An error is shown as long as its state
-#: lasts: a success clears it.
+#: Good news counts whichever attempt it is about, and only ever lifts a row. But that an attempt was accepted is old
+#: news once it, or a later one, is known to have failed.
+_LIFTS = (
+    f"({_RANK_SQL} < {{rank}} AND ({{rank}} > {RANK[DeliveryState.SENT]} OR delivery.failed_attempt = 0"
+    " OR {attempt} IS NULL OR {attempt} > delivery.failed_attempt))"
+)
+
+#: An error is shown as long as its state lasts: a success clears it.
 _GOOD_NEWS = f"""
 UPDATE delivery SET
-  error_code = CASE WHEN {_RANK_SQL} < {{rank}} THEN NULL ELSE delivery.error_code END,
-  error = CASE WHEN {_RANK_SQL} < {{rank}} THEN NULL ELSE delivery.error END,
-  reason = CASE WHEN {_RANK_SQL} < {{rank}} THEN '' ELSE delivery.reason END,
-  not_before = CASE WHEN {_RANK_SQL} < {{rank}} THEN NULL ELSE delivery.not_before END,
-  state = CASE WHEN {_RANK_SQL} < {{rank}} THEN {{state}} ELSE delivery.state END,
+  error_code = CASE WHEN {_LIFTS} THEN NULL ELSE delivery.error_code END,
+  error = CASE WHEN {_LIFTS} THEN NULL ELSE delivery.error END,
+  reason = CASE WHEN {_LIFTS} THEN '' ELSE delivery.reason END,
+  not_before = CASE WHEN {_LIFTS} THEN NULL ELSE delivery.not_before END,
+  state = CASE WHEN {_LIFTS} THEN {{state}} ELSE delivery.state END,
   provider_id = COALESCE({{provider_id}}, delivery.provider_id),
   returned_address = COALESCE({{address}}, delivery.returned_address),
   user_ref = COALESCE({{user_ref}}, delivery.user_ref),
@@ -54,8 +58,8 @@ UPDATE delivery SET
 {{source}} WHERE delivery.id = {{id}}
 """
 _GOOD_KINDS = {
-    "id": "BIGINT", "rank": "INTEGER", "state": "TEXT", "provider_id": "TEXT", "address": "TEXT", "user_ref": "TEXT",
-    "sent_at": "BIGINT", "delivered_at": "BIGINT", "read_at": "BIGINT",
+    "id": "BIGINT", "rank": "INTEGER", "state": "TEXT", "attempt": "INTEGER", "provider_id": "TEXT", "address": "TEXT",
+    "user_ref": "TEXT", "sent_at": "BIGINT", "delivered_at": "BIGINT", "read_at": "BIGINT",
 }  # fmt: skip
 
 #: Bad news counts only for the claim it answers. Written twice, because the answer to the first commit was lost, it
@@ -63,7 +67,7 @@ _GOOD_KINDS = {
 #: back: a definite refusal proves that nothing was sent.
 _BAD_NEWS = """
 UPDATE delivery SET state = {state},
-  epoch = CASE WHEN {state} = 'unknown' THEN delivery.epoch ELSE 0 END,
+  failed_attempt = CASE WHEN {state} = 'unknown' THEN delivery.failed_attempt ELSE delivery.attempts END,
   error_code = {error_code}, error = {error}, reason = {reason}, not_before = {not_before},
   tries = delivery.tries + {counts},
   failed_at = CASE WHEN {state} = 'failed' THEN {at} ELSE delivery.failed_at END
@@ -73,6 +77,11 @@ UPDATE delivery SET state = {state},
 _FAILED_STATUS = _BAD_NEWS.replace("delivery.claimed_at = {claimed_at}", "delivery.attempts = {attempt}").replace(
     "('sending', 'unknown')", "('sending', 'unknown', 'sent')"
 )
+#: What a `failed` status proves whatever became of its row since.
+_FAILED_ATTEMPT = """
+UPDATE delivery SET failed_attempt = {attempt} {source}
+WHERE delivery.id = {id} AND delivery.failed_attempt < {attempt} AND {attempt} <= delivery.attempts
+"""
 _BAD_KINDS = {
     "id": "BIGINT", "state": "TEXT", "error_code": "TEXT", "error": "TEXT", "reason": "TEXT", "not_before": "BIGINT",
     "counts": "INTEGER", "at": "BIGINT",
@@ -111,15 +120,12 @@ class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries):
         now = self.now()
         good = [
             {
-                **_nothing_known(s.id, s.state),
-                "provider_id": s.provider_id,
-                "address": s.address,
-                "user_ref": s.user_ref,
-                "sent_at": now,
+                **_nothing_known(s.id, s.state, s.attempt), "provider_id": s.provider_id, "address": s.address,
+                "user_ref": s.user_ref, "sent_at": now,
             }
             for s in settlements
             if s.state in _GOOD
-        ]
+        ]  # fmt: skip
         bad = [
             {
                 "id": s.id,
@@ -192,13 +198,15 @@ class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries):
         good: dict[int, dict[str, Any]] = {}
         bad: dict[int, tuple[StatusUpdate, int | None]] = {}
         for update, row, attempt in ours:
-            if update.status == DeliveryState.FAILED.value:
+            if update.status != DeliveryState.FAILED.value:
+                good[row] = _merged(good.get(row), update, row, attempt)
+            elif row not in bad or (attempt or 0) >= (bad[row][1] or 0):  # the latest attempt's; others are old news
                 bad[row] = (update, attempt)
-            else:
-                good[row] = _merged(good.get(row), update, row)
         failed = self._failures(connection, bad, refusals or {}, now) if bad else []
-        self._lock_deliveries(connection, [*good, *(f["id"] for f in failed)])
+        self._lock_deliveries(connection, [*good, *bad])
         self.update_many(connection, _GOOD_NEWS, _GOOD_KINDS, [good[row] for row in sorted(good)])
+        proved = [{"id": row, "attempt": attempt} for row, (_, attempt) in sorted(bad.items()) if attempt]
+        self.update_many(connection, _FAILED_ATTEMPT, {"id": "BIGINT", "attempt": "INTEGER"}, proved)
         self.update_many(connection, _FAILED_STATUS, {**_BAD_KINDS, "attempt": "INTEGER"}, failed)
         for values in failed:
             if values["suppress"]:
@@ -352,9 +360,10 @@ def _after(pace: Pace, settlement: Settlement, now: int) -> Pace:
     return pace.failed(now) if settlement.trouble else pace.succeeded(now)
 
 
-def _nothing_known(row: int, state: DeliveryState) -> dict[str, Any]:
+def _nothing_known(row: int, state: DeliveryState, attempt: int | None) -> dict[str, Any]:
     return {
         "id": row,
+        "attempt": attempt,
         "state": state.value,
         "rank": RANK[state],
         "provider_id": None,
@@ -366,10 +375,12 @@ def _nothing_known(row: int, state: DeliveryState) -> dict[str, Any]:
     }
 
 
-def _merged(known: dict[str, Any] | None, update: StatusUpdate, row: int) -> dict[str, Any]:
+def _merged(known: dict[str, Any] | None, update: StatusUpdate, row: int, attempt: int | None) -> dict[str, Any]:
     """Several statuses of one delivery in a batch, in any order, are one update."""
     state, at = DeliveryState(update.status), micros(update.at)
-    values = known or _nothing_known(row, state)
+    values = known or _nothing_known(row, state, attempt)
+    if attempt is not None:
+        values["attempt"] = max(attempt, values["attempt"] or 0)
     if RANK[state] > values["rank"]:
         values.update(state=state.value, rank=RANK[state])
     values["provider_id"] = values["provider_id"] or update.provider_id

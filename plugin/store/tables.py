@@ -293,6 +293,7 @@ delivery = Table(
     Column("redirect", Text),
     Column("attempts", Integer, nullable=False, default=0),  # claims ever made: names an attempt at the provider
     Column("tries", Integer, nullable=False, default=0),  # refusals that count, since it was last queued by a person
+    Column("failed_attempt", Integer, nullable=False, default=0),  # the last one known to have failed
     Column("resent", Integer, nullable=False, default=0),  # how often an unknown outcome was sent again by itself
     Column("epoch", BigInteger, nullable=False, default=0),
     Column("provider_id", Text),

@@ -144,7 +144,13 @@ class Scenario:
         self.store.settle_deliveries(
             [
                 Settlement(
-                    c.id, c.claimed_at, state, provider_id=f"wamid.out.{c.id}", address=c.address.lstrip("+"), **more
+                    c.id,
+                    c.claimed_at,
+                    state,
+                    provider_id=f"wamid.out.{c.id}",
+                    address=c.address.lstrip("+"),
+                    attempt=c.attempts,
+                    **more,
                 )
                 if state is DeliveryState.SENT
                 else Settlement(c.id, c.claimed_at, state, **more)

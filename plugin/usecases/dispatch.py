@@ -113,8 +113,9 @@ class QueuedMessage:
 class Settlement:
     """What became of a claimed row.
 
-    `claimed_at` names the claim it answers (microseconds UTC). States `queued` and `deferred` give the row back, the
-    latter for `delay` seconds; `counts` when the refusal used up one of the recipient's tries.
+    `claimed_at` names the claim it answers (microseconds UTC), and for a success `attempt` too (None: not known).
+    States `queued` and `deferred` give the row back, the latter for `delay` seconds; `counts` when the refusal used
+    up one of the recipient's tries.
 
     The rest concerns more than this row. `sender`: the sending number, when the answer says something about it;
     `trouble`: the provider is unwell (for its breaker); `back_off`: the whole number waits so many seconds; `pause`:
@@ -138,6 +139,7 @@ class Settlement:
     back_off: float = 0.0
     pause: Refusal | None = None
     suppress: bool = False
+    attempt: int | None = None
 
 
 def template_message(template: Template, claimed: Claimed, key: bytes) -> TemplateMessage:
@@ -211,7 +213,7 @@ def not_sent(row: Claimed | QueuedMessage, code: str, error: str, *, trouble: bo
 def _accepted(row: Claimed | QueuedMessage, result: SendResult) -> Settlement:
     return Settlement(
         row.id, row.claimed_at, DeliveryState.SENT, provider_id=result.provider_id, address=result.address,
-        user_ref=result.user_id, sender=row.sender if row.unwell else "",
+        user_ref=result.user_id, sender=row.sender if row.unwell else "", attempt=row.attempts,
     )  # fmt: skip
 
 

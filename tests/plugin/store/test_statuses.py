@@ -46,6 +46,46 @@ def test_an_acceptance_that_is_told_after_the_failure_does_not_hide_it(scenario:
     assert (second.attempts, states(scenario, broadcast)) == (2, {"sent": 1})
 
 
+def test_an_acceptance_told_again_while_the_next_attempt_is_on_its_way_does_not_hide_its_failure(
+    scenario: Scenario,
+) -> None:
+    broadcast = scenario.launch([scenario.number()])
+    (first,) = scenario.claim(broadcast)
+    scenario.settle([first])
+    told(scenario, first, "failed", AGAIN.code)
+    (second,) = scenario.claim(broadcast)
+    told(scenario, first, "sent")
+    assert states(scenario, broadcast) == {"sending": 1}
+    scenario.settle([second], DeliveryState.DEFERRED, error_code="131000")
+    assert states(scenario, broadcast) == {"deferred": 1}
+
+
+def test_a_person_sends_an_unknown_again_and_its_own_news_come_in_the_wrong_order(scenario: Scenario) -> None:
+    broadcast = scenario.launch([scenario.number()])
+    (first,) = scenario.claim(broadcast)
+    scenario.settle([first], DeliveryState.UNKNOWN)
+    with scenario.store.write() as connection:
+        scenario.store.requeue_unknown(connection, broadcast, [1])
+    told(scenario, first, "failed", AGAIN.code)
+    told(scenario, first, "sent")
+    assert states(scenario, broadcast) == {"queued": 1}
+
+
+def test_of_two_failures_in_one_batch_the_latest_attempts_counts(scenario: Scenario) -> None:
+    broadcast = scenario.launch([scenario.number()])
+    (first,) = scenario.claim(broadcast)
+    scenario.settle([first])
+    told(scenario, first, "failed", AGAIN.code)
+    (second,) = scenario.claim(broadcast)
+    scenario.settle([second])
+    failures = [
+        StatusUpdate("w", "failed", NOW, correlation=scenario.correlation(c.id, c.attempts), error_code=AGAIN.code)
+        for c in (second, first)
+    ]
+    scenario.store.store_batch("whatsapp", [], failures, [], [], {AGAIN.code: AGAIN})
+    assert states(scenario, broadcast) == {"deferred": 1}
+
+
 def test_a_failure_reported_after_the_end_of_a_broadcast_is_tried_again(scenario: Scenario) -> None:
     broadcast = scenario.launch([scenario.number()])
     (first,) = scenario.claim(broadcast)

@@ -78,6 +78,7 @@ def upgrade() -> None:
     ):
         op.add_column("broadcast", column)
     op.add_column("delivery", _number("tries"))
+    op.add_column("delivery", _number("failed_attempt"))
     op.add_column("delivery", _number("resent"))
     # The dispatcher of before could wait in state `queued`; since now only a deferred row waits.
     op.execute("UPDATE delivery SET state = 'deferred', reason = 'retry' WHERE state = 'queued' AND not_before > 0")

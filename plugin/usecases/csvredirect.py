@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Union
 
 import orjson
 
@@ -31,8 +30,8 @@ class Problem:
     remedy: str
 
 
-#: The redirect as JSON (None: the row has none of its own), or problems.
-Resolved = tuple[Union[str, None], tuple[Problem, ...]]
+#: The redirect as JSON (empty: the row has none of its own), or problems.
+Resolved = tuple[str, tuple[Problem, ...]]
 
 
 def resolver(operation: OperationInfo) -> Callable[[str, str, str], Resolved]:
@@ -42,7 +41,7 @@ def resolver(operation: OperationInfo) -> Callable[[str, str, str], Resolved]:
     @lru_cache(maxsize=4096)  # a file repeats a few combinations, but a hostile one need not
     def resolve(kind: str, queue: str, agent: str) -> Resolved:
         if not (kind or queue or agent):
-            return None, ()
+            return "", ()
         problems: list[Problem] = []
         chosen = _KINDS.get(fold(kind)) if kind else RedirectKind.HUMAN
         if chosen is None:
@@ -67,7 +66,7 @@ def resolver(operation: OperationInfo) -> Callable[[str, str, str], Resolved]:
             agent, operation.agents, problems, "agent", "agent_unknown", "O atendente não atende nesta operação."
         )
         if problems or chosen is None:
-            return None, tuple(problems)
+            return "", tuple(problems)
         return orjson.dumps(redirect_to_json(Redirect(chosen, queue_id, agent_id))).decode(), ()
 
     return resolve

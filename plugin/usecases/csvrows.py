@@ -10,7 +10,6 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count, repeat
-from typing import Union
 
 import orjson
 
@@ -24,10 +23,10 @@ from plugin.usecases.csvfile import Block
 from plugin.usecases.csvredirect import resolver
 from plugin.usecases.setup import OperationInfo
 
-#: (row, line, address, canonical, variables as JSON, redirect as JSON or None)
-AcceptedRow = tuple[int, int, str, str, str, Union[str, None]]
-#: (row, line, state, reason, cells as JSON or None, errors as JSON or None)
-OtherRow = tuple[int, int, str, str, Union[str, None], Union[str, None]]
+#: (row, line, address, canonical, variables as JSON, redirect as JSON or empty)
+AcceptedRow = tuple[int, int, str, str, str, str]
+#: (row, line, state, reason, cells as JSON or empty, errors as JSON or empty)
+OtherRow = tuple[int, int, str, str, str, str]
 
 #: Meta: the body with its values, in characters (Cloud API, template components).
 MAX_BODY = 1024
@@ -39,7 +38,7 @@ _INVISIBLE = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa0
 )
 _HAS_INVISIBLE = re.compile(f"[{_INVISIBLE}]").search
 
-_NO_REDIRECT: tuple[None, tuple[CellError, ...]] = (None, ())
+_NO_REDIRECT: tuple[str, tuple[CellError, ...]] = ("", ())
 
 #: A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV injection"); NUL and full-width forms too.
 _FORMULA = frozenset("=+-@\t\r\0＝＋－＠")
@@ -192,7 +191,7 @@ class RowReader:
     ) -> None:
         """The whole truth about one record, whatever the fast path thought of it."""
         if not any(cell.strip() for cell in cells):
-            others.append((number, line, RowState.SKIPPED.value, SkipReason.BLANK.value, None, None))
+            others.append((number, line, RowState.SKIPPED.value, SkipReason.BLANK.value, "", ""))
             return
         width = len(self.layout.headers)
         if not any(cell.strip() for cell in cells[width:]):
@@ -258,9 +257,9 @@ class RowReader:
         described = orjson.dumps([error.to_dict() for error in errors]).decode()
         others.append((number, line, RowState.REJECTED.value, errors[0].code, kept, described))
 
-    def _redirect(self, cells: Sequence[str]) -> tuple[str | None, tuple[CellError, ...]]:
+    def _redirect(self, cells: Sequence[str]) -> tuple[str, tuple[CellError, ...]]:
         if not self.layout.redirect:
-            return None, ()
+            return _NO_REDIRECT
         parts = dict(self.layout.redirect)
         given = {part: clean(cells[index]) for part, index in parts.items()}
         json, problems = self._resolve(given.get("kind", ""), given.get("queue", ""), given.get("agent", ""))

@@ -18,7 +18,7 @@ def _begin(scenario: Scenario, rows: int) -> str:
         filename="contatos.csv",
         sha256="0" * 64,
     )
-    accepted = [(n, n + 1, f"+55319{n:08}", f"+55319{n:08}", "{}", None) for n in range(1, rows + 1)]
+    accepted = [(n, n + 1, f"+55319{n:08}", f"+55319{n:08}", "{}", "") for n in range(1, rows + 1)]
     store.add_upload_rows(upload, accepted, [])
     return upload
 

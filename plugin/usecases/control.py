@@ -37,6 +37,7 @@ class ControlStore(Protocol):
     def lock_broadcast(self, connection: Connection, broadcast_id: str) -> Locked | None: ...
     def change_broadcast(self, connection: Connection, broadcast_id: str, **values: Any) -> None: ...
     def claimed_up_to(self, connection: Connection, broadcast_id: str) -> int: ...
+    def waiting_rows(self, connection: Connection, broadcast_id: str) -> int: ...
     def skip_rest(self, connection: Connection, broadcast_id: str) -> int: ...
     def audit(self, connection: Connection, user_id: str | None, action: str, target: str, **detail: Any) -> None: ...
 
@@ -86,7 +87,8 @@ def resume(store: ControlStore, principal: Principal, broadcast_id: str) -> None
 def cancel(store: ControlStore, principal: Principal, broadcast_id: str) -> int:
     """End a broadcast for good: whatever is not under way is skipped. Returns how many rows.
 
-    What is under way ends by itself, and its answers still count.
+    What is under way ends by itself, and its answers still count. Of a big broadcast the dispatcher skips the rest,
+    see `Store.drop_cancelled`.
 
     Raises:
         NotFound, Forbidden: not this person's.
@@ -100,9 +102,10 @@ def cancel(store: ControlStore, principal: Principal, broadcast_id: str) -> int:
             state="cancelled", state_reason=f"Cancelado por {principal.name}.", state_code="", hold="",
             finished_at=store.now(), wake_at=None, wait_reason="",
         )  # fmt: skip
-        skipped = store.skip_rest(connection, broadcast_id)
-        store.audit(connection, principal.user_id, "broadcast.cancel", broadcast_id, skipped=skipped)
-    return skipped
+        waiting = store.waiting_rows(connection, broadcast_id)
+        store.skip_rest(connection, broadcast_id)
+        store.audit(connection, principal.user_id, "broadcast.cancel", broadcast_id, skipped=waiting)
+    return waiting
 
 
 def reschedule(store: ControlStore, principal: Principal, broadcast_id: str, start_at: int | None) -> None:

@@ -10,11 +10,12 @@ from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from plugin.domain.access import BROADCAST, REPORT, Principal
-from plugin.domain.delivery import DeliveryState
+from plugin.domain.delivery import DeliveryState, SkipReason
 from plugin.errors import Invalid, NotFound
 from plugin.usecases.explain import LANGUAGES, Explain, ExplainLine, lines, of_own
 
 _STATES = ("queued", "deferred", "sending", "sent", "delivered", "read", "failed", "unknown")
+_WAITING = ("queued", "deferred")
 _OUTCOMES = ("human", "bot", "notification", "opt_out")
 
 #: A cell beginning so would run as a formula in a spreadsheet (OWASP ASVS 5.0, 1.2.10).
@@ -148,6 +149,8 @@ def report(
     skipped: dict[str, int] = {}
     rejected = 0
     for state, reason, count in store.delivery_counts(broadcast_id):
+        if facts["state"] == "cancelled" and state in _WAITING:  # being skipped bit by bit: see `Store.drop_cancelled`
+            state, reason = DeliveryState.SKIPPED.value, SkipReason.CANCELLED.value
         if state == DeliveryState.REJECTED.value:
             rejected += count
         elif state == DeliveryState.SKIPPED.value:

@@ -154,6 +154,25 @@ def test_what_was_in_flight_at_the_cancel_ends_by_itself_and_is_not_tried_again(
     assert scenario.store.finish_broadcasts() == []
 
 
+def test_a_big_broadcast_is_cancelled_at_once_and_its_rows_are_skipped_bit_by_bit(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plugin.store.control._AT_ONCE", 4)
+    broadcast = scenario.launch(people(scenario, 12))
+    scenario.settle(scenario.claim(broadcast, 2), DeliveryState.DEFERRED, delay=60, error_code="131000")
+    scenario.settle(scenario.claim(broadcast, 1))
+    assert cancel(scenario.store, scenario.operator, broadcast) == 11
+    left = []
+    while dropped := scenario.store.drop_cancelled():
+        left.append(dropped)
+        found = report(scenario.store, scenario.operator, broadcast)
+        assert (found.skipped, found.states["queued"], found.states["sent"]) == ({"cancelled": 11}, 0, 1)
+        assert scenario.claim(broadcast) == []
+    assert left == [4, 3]
+    rows = report_rows(scenario.store, scenario.operator, broadcast)
+    assert [row["reason"] for row in rows].count("cancelled") == 11
+
+
 @pytest.mark.parametrize("verb", ["pause", "cancel"])
 def test_who_stops_a_broadcast_does_not_wait_for_claims_to_come_and_then_there_are_none(
     scenario: Scenario, verb: str

@@ -41,6 +41,8 @@ DRAIN_LIMIT = 12.0
 _FROZEN, _THAWED = LEASE_SECONDS + 2.0, 1.5
 #: Seconds without any change of the counts after which the run has come to a stop.
 _STILL = 90.0
+#: Windows in flight at once after which nothing can be hoped for.
+_RUNAWAY = 3
 #: After the number of any act.
 _LAST = 2**31
 
@@ -275,6 +277,12 @@ class Controller:
             if finished and now.broadcast == "finished" and not self._background:
                 self._done.set()
                 return
+            if max(now.in_flight.values(), default=0) > _RUNAWAY * self._stage.settings.window:
+                raise Stuck(
+                    f"A dispatcher has {max(now.in_flight.values())} rows in flight; its window is"
+                    f" {self._stage.settings.window}.",
+                    f"Look at the logs in {self._stage.state.logs}.",
+                )
             if now.broadcast == "paused":
                 raise Stuck(f"The broadcast was paused: {now.reason}")
             if time.monotonic() - changed > _STILL and not self._queue:

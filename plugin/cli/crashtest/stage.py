@@ -51,8 +51,8 @@ FAILURES: tuple[Mapping[str, Any], ...] = (
     {"kind": "slow", "rate": 0.01},
 )
 DISORDER: Mapping[str, Any] = {"shuffled": 0.1, "twice": 0.05, "late": 0.02, "late_ms": 3000}
-#: Milliseconds until the provider answers: time to die in.
-LATENCY_MS = 20
+#: Milliseconds until the provider answers (Meta takes a hundred or more): time to die in.
+LATENCY_MS = 50
 
 
 @dataclass(frozen=True)

@@ -167,15 +167,16 @@ class ControlQueries(WatchQueries):
     def pause_broadcast(self, broadcast_id: str, reason: str) -> bool:
         """Pause a running broadcast; False when it was not running."""
         with self.write() as connection:
-            return bool(
-                connection.execute(
-                    text(
-                        "UPDATE broadcast SET state = 'paused', state_reason = :r, state_code = ''"
-                        " WHERE id = :b AND state = 'running'"
-                    ),
-                    {"b": broadcast_id, "r": reason},
-                ).rowcount
-            )
+            paused = connection.execute(
+                text(
+                    "UPDATE broadcast SET state = 'paused', state_reason = :r, state_code = ''"
+                    " WHERE id = :b AND state = 'running'"
+                ),
+                {"b": broadcast_id, "r": reason},
+            ).rowcount
+            if paused:
+                self.audit(connection, None, "broadcast.pause", broadcast_id, reason=reason)
+        return bool(paused)
 
     def start_due_broadcasts(self) -> list[str]:
         """Let scheduled broadcasts run whose time has come. Returns their ids."""

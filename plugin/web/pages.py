@@ -234,6 +234,8 @@ def _pace(found: report.Report) -> int:
     """Seconds after which the report's page looks again."""
     if found.state == "running":
         return 2 if found.wake_at is None else 10
+    if found.state == "cancelled" and waiting(found.states):
+        return 2  # its rows are being skipped
     return 10 if found.state == "scheduled" or found.states.get("sent") or found.states.get("unknown") else 30
 
 

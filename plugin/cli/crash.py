@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from plugin.cli.console import say, stdout, step
 from plugin.cli.crashtest.run import Options, crash
 from plugin.cli.stack import terminated_as_interrupt
-from plugin.errors import VamosError
+from plugin.errors import ConfigurationError, VamosError
 from plugin.store.database import shown
 
 
@@ -24,6 +25,8 @@ class PromiseBroken(VamosError):
 
 def crash_test(options: argparse.Namespace) -> int:
     """Run, print, and return 0 only when every promise held."""
+    if sys.platform != "linux":
+        raise ConfigurationError("The crash test needs Linux.", "Run it in a container or a virtual machine.")
     where = shown(options.database) if options.database else "SQLite"
     say(f"crash test: {options.kills} kills, {options.recipients} recipients, {where}, seed {options.seed}")
     with terminated_as_interrupt(), _directory(keep=options.keep) as directory:

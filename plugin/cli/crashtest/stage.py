@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import sys
@@ -15,8 +14,10 @@ from typing import Any
 
 import httpx
 from sqlalchemy import inspect
+from sqlalchemy.exc import SQLAlchemyError
 
 from plugin.bootstrap import Services, open_services
+from plugin.cli.console import say
 from plugin.cli.crashtest.census import live_dispatchers
 from plugin.cli.process import Child, stop_all
 from plugin.cli.seed import fetch_templates
@@ -168,9 +169,12 @@ class Stage:
         self._http.close()
         self.stop_sandbox()
         if self._was_empty and not self._keep and self.services.store.dialect == "postgresql":
-            with contextlib.suppress(Exception), self.services.store.write() as connection:
-                metadata.drop_all(connection)
-                connection.exec_driver_sql("DROP TABLE IF EXISTS alembic_version")
+            try:
+                with self.services.store.write() as connection:
+                    metadata.drop_all(connection)
+                    connection.exec_driver_sql("DROP TABLE IF EXISTS alembic_version")
+            except SQLAlchemyError as error:
+                say(f"The tables could not be removed from {shown(self.database)}: {error}")
         self.services.close()
 
 

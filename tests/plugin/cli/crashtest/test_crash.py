@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import inspect
 
 from plugin.cli import crash as command
 from plugin.cli.__main__ import main
@@ -73,12 +74,16 @@ def test_twenty_kills_at_every_point_on_sqlite(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.full
-def test_two_dispatchers_on_postgresql(tmp_path: Path, postgresql_url: str) -> None:
-    figures, wrong = crash(
-        Options(tmp_path, kills=10, recipients=600, database=postgresql_url, dispatchers=2, freezes=1, seed=6)
-    )
+def test_two_dispatchers_on_postgresql(tmp_path: Path, postgresql_cluster: Any) -> None:
+    url = postgresql_cluster.create("vamos_crash")
+    figures, wrong = crash(Options(tmp_path, kills=10, recipients=600, database=url, dispatchers=2, freezes=1, seed=6))
     check(figures, wrong, 10)
     assert figures["database"] == "postgresql"
+    database = Database(url)
+    with database.read() as connection:
+        assert inspect(connection).get_table_names() == []  # left as it was found
+    database.close()
+    postgresql_cluster.drop("vamos_crash")
 
 
 @pytest.mark.full

@@ -89,7 +89,7 @@ class Housekeeping:
 
     def _drop_cancelled(self) -> None:
         if dropped := self._store.drop_cancelled():
-            log.info("%d rows came back after their broadcast was cancelled", dropped)
+            log.info("%d rows of cancelled broadcasts were skipped", dropped)
 
     def _drop_uploads(self) -> None:
         if dropped := self._store.drop_abandoned_uploads(ABANDONED):

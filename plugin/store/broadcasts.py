@@ -200,11 +200,14 @@ class BroadcastQueries(MetaQueries):
                     t.operation.c.name.label("operation"),
                     t.app_user.c.name.label("author"),
                     t.queue.c.name.label("queue"),
+                    t.sender.c.held_until,
+                    t.sender.c.hold_reason,
                 )
                 .select_from(
                     t.broadcast.join(t.operation, b.operation_id == t.operation.c.id)
                     .join(t.app_user, b.created_by == t.app_user.c.id)
                     .outerjoin(t.queue, b.queue_id == t.queue.c.id)
+                    .outerjoin(t.sender, b.sender == t.sender.c.id)
                 )
                 .where(b.id == broadcast_id)
             ).first()
@@ -219,16 +222,17 @@ class BroadcastQueries(MetaQueries):
             hours=from_json(facts["hours"]),
             first_wave=from_json(facts["first_wave"]),
             test=bool(facts["test"]),
+            held_until=facts["held_until"] if (facts["held_until"] or 0) > self.now() else None,
         )
         return facts
 
     def delivery_counts(self, broadcast_id: str) -> list[tuple[str, str, int]]:
-        """(state, reason, count); the reason only of skipped rows."""
+        """(state, reason, count); the reason only of rows that are skipped or deferred."""
         with self.read() as connection:
             rows = connection.execute(
                 text(
-                    "SELECT state, CASE WHEN state = 'skipped' THEN reason ELSE '' END AS why, COUNT(*) FROM delivery"
-                    " WHERE broadcast_id = :b GROUP BY 1, 2"
+                    "SELECT state, CASE WHEN state IN ('skipped', 'deferred') THEN reason ELSE '' END AS why,"
+                    " COUNT(*) FROM delivery WHERE broadcast_id = :b GROUP BY 1, 2"
                 ),
                 {"b": broadcast_id},
             ).all()

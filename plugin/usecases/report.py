@@ -53,6 +53,11 @@ class Report:
     first_wave: dict[str, Any] | None = None
     test: bool = False
     on_unknown: str = "keep"
+    #: Who waits, by why: retry, provider, hours, conversation, frequency.
+    deferred: dict[str, int] = field(default_factory=dict)
+    #: The sending number itself waits until then, and why: the provider is unwell or asked for it.
+    held_until: int | None = None
+    held_reason: str = ""
 
     @property
     def accepted(self) -> int:
@@ -88,6 +93,9 @@ class Report:
             "first_wave": self.first_wave,
             "test": self.test,
             "on_unknown": self.on_unknown,
+            "deferred": self.deferred,
+            "held_until": rfc3339(self.held_until),
+            "held_reason": self.held_reason,
         }
 
 
@@ -147,6 +155,7 @@ def report(
     facts = _facts(store, principal, broadcast_id)
     states = dict.fromkeys(_STATES, 0)
     skipped: dict[str, int] = {}
+    deferred: dict[str, int] = {}
     rejected = 0
     for state, reason, count in store.delivery_counts(broadcast_id):
         if facts["state"] == "cancelled" and state in _WAITING:  # being skipped bit by bit: see `Store.drop_cancelled`
@@ -157,6 +166,8 @@ def report(
             skipped[reason] = skipped.get(reason, 0) + count
         else:
             states[state] = states.get(state, 0) + count
+            if state == DeliveryState.DEFERRED.value:
+                deferred[reason] = deferred.get(reason, 0) + count
     replied, outcomes, unattributed = store.reply_counts(broadcast_id)
     explained = lines(explain, facts["channel"], language)
     return Report(
@@ -192,6 +203,9 @@ def report(
         first_wave=facts["first_wave"] and {**facts["first_wave"], "running": facts["wave_end"] is not None},
         test=facts["test"],
         on_unknown=facts["on_unknown"],
+        deferred=deferred,
+        held_until=facts["held_until"],
+        held_reason=_of_code(facts["hold_reason"], facts["channel"], explain, language) if facts["held_until"] else "",
     )
 
 
@@ -324,4 +338,8 @@ def _why(facts: Mapping[str, Any], explain: Explain, language: str) -> str:
     """Why the broadcast is in its state; a provider's refusal is put in the language asked for."""
     if not facts["state_code"]:
         return str(facts["state_reason"])
-    return " ".join(filter(None, explain(facts["channel"], facts["state_code"]).explanation(language)))
+    return _of_code(facts["state_code"], facts["channel"], explain, language)
+
+
+def _of_code(code: str | None, channel: str, explain: Explain, language: str) -> str:
+    return " ".join(filter(None, explain(channel, code).explanation(language))) if code else ""

@@ -205,6 +205,9 @@ SCHEMAS: Mapping[str, Schema] = {
         ),
         test=_FLAG,
         on_unknown={"enum": ["keep", "resend"]},
+        deferred={**_COUNTS, "description": "Who waits, by why."},
+        held_until={**_MAYBE_TIME, "description": "The sending number itself waits; `held_reason` says why."},
+        held_reason=_TEXT,
     ),
     "Suppression": _object(
         address=_TEXT,

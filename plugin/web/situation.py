@@ -9,6 +9,14 @@ from typing import Any
 from plugin.usecases.report import Report
 from plugin.web.render import moment, plural
 
+#: Why somebody waits, in words; {} is how many.
+_WAITS = (
+    ("hours", "{} fora do horário de envio"),
+    ("conversation", "{} em conversa agora"),
+    ("frequency", "{} já com o máximo de mensagens do período"),
+    ("provider", "{} por um dia, a pedido do provedor"),
+    ("retry", "{} à espera de nova tentativa"),
+)
 _DAYS = ("seg", "ter", "qua", "qui", "sex", "sáb", "dom")
 
 
@@ -57,6 +65,18 @@ def _running(report: Report) -> list[Notice]:
                 f"descadastros ou {_percent(wave['max_failures'])} de falhas, o disparo para e alguém decide.",
             )
         )
+    if report.held_until is not None and report.wake_at is None:
+        found.append(
+            Notice(
+                f"O número está em pausa até {moment(report.held_until)} e volta devagar, sozinho.",
+                report.held_reason or "O provedor pediu, ou não está respondendo.",
+                "warn",
+            )
+        )
+    if waits := [
+        words.format(plural(n, "pessoa", "pessoas")) for why, words in _WAITS if (n := report.deferred.get(why))
+    ]:
+        found.append(Notice("Adiados, nenhum perdido:", "; ".join(waits) + ". Cada linha diz até quando."))
     if report.state_reason:
         found.append(Notice(report.state_reason, tone="warn"))
     return found

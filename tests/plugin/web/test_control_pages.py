@@ -13,6 +13,7 @@ from sqlalchemy import text as sql
 from plugin.domain.delivery import DeliveryState
 from plugin.domain.hours import SendingHours
 from plugin.domain.wave import FirstWave
+from plugin.testing.scenario import SENDER
 from plugin.usecases.consent import suppress
 from plugin.usecases.reconcile import PUT_BACK
 from plugin.usecases.report import Report
@@ -154,6 +155,21 @@ async def test_a_report_offers_its_dialogs_to_whoever_may_use_them(site: Site) -
     held = (await client.get(f"/desk/broadcasts/{broadcast}")).text
     assert buttons(held) == {"reconcile", "cancel"}
     assert "2 linhas estão na fila nesta cópia" in " ".join(Tags(held).text.split())
+
+
+async def test_a_report_says_that_its_number_is_held_and_who_waits_for_what(site: Site) -> None:
+    scenario = site.scenario
+    broadcast = scenario.launch([scenario.number() for _ in range(3)])
+    claimed = scenario.claim(broadcast, 2)
+    scenario.settle(claimed[:1], DeliveryState.DEFERRED, error_code="130429", delay=60, back_off=60, sender=SENDER)
+    scenario.settle(claimed[1:], DeliveryState.DEFERRED, error_code="131049", delay=86_400)
+    client = await site.logged_in("operador")
+    page = (await client.get(f"/desk/broadcasts/{broadcast}")).text
+    assert "O número está em pausa até" in page
+    assert "1 pessoa por um dia, a pedido do provedor; 1 pessoa à espera de nova tentativa" in page
+    found = (await client.get(f"/desk/api/v1/broadcasts/{broadcast}")).json()
+    assert found["deferred"] == {"provider": 1, "retry": 1}
+    assert found["held_until"] is not None
 
 
 async def test_a_line_that_waits_says_why_and_until_when(site: Site) -> None:

@@ -51,6 +51,8 @@ HORIZON = 10_000
 LOOK_FOR_BROADCASTS = 0.2
 LOOK_FOR_MESSAGES = 0.05
 HOUSEKEEPING = 1.0
+#: A claim whose commit was not confirmed is looked for after so many seconds.
+STRAY_SECONDS = 30.0
 #: Longest wait for sends in flight when the process is asked to stop.
 DRAIN_SECONDS = 10.0
 DAY = 24 * 3600 * 1_000_000
@@ -92,6 +94,9 @@ class Dispatcher:
         self._look_at = self._messages_at = self._house_at = 0.0
         self._last: dict[str, float] = {}  # sending number: when the last message of this process really began
         self._flying: set[asyncio.Task[None]] = set()
+        self._open: set[int] = set()  # deliveries claimed and not yet settled, and messages
+        self._open_messages: set[int] = set()
+        self._claiming = False
         self._settled: list[Settlement] = []
         self._settled_messages: list[Settlement] = []
         self._answers = 0
@@ -157,11 +162,19 @@ class Dispatcher:
                 self._sends_until = asked + LEASE_SECONDS - MARGIN
                 # Before the first claim, and before anything is recovered: is this the database we know?
                 await self._call(self._fence.beat)
+                await self._return_strays()
                 if left := await self._call(self._store.recover_crashed, self._me.host, alive):
                     log.warning("%d sends were cut off by a crash: unknown until the provider reports them", left)
             except Exception:
                 log.exception("This dispatcher could not renew itself in the database")
             await asyncio.sleep(RENEW_EVERY if time.monotonic() < self._sends_until else 0.5)
+
+    async def _return_strays(self) -> None:
+        if self._claiming or self._epoch is None:  # what a claim that still runs has committed is no stray
+            return
+        known = set(self._open), set(self._open_messages)
+        if strays := await self._call(self._store.return_strays, self._epoch, *known, STRAY_SECONDS):
+            log.warning("%d rows had been claimed without this dispatcher's knowing: queued again", strays)
 
     async def _drain(self) -> None:
         if self._flying:
@@ -182,7 +195,7 @@ class Dispatcher:
         while a connection is still being made would be unknown after a crash although nothing ever left.
         """
         open_slots = min(self._window, 1 + 2 * self._answers)
-        return open_slots - len(self._flying) - len(self._settled) - len(self._settled_messages)
+        return open_slots - len(self._open) - len(self._open_messages)
 
     async def _claim_messages(self, now: float) -> None:
         """Messages to people in conversation go before anything of a broadcast."""
@@ -191,10 +204,15 @@ class Dispatcher:
         known, epoch = self._fence.mark, self._epoch
         if free <= 0 or epoch is None or known is None:
             return
-        queued = await self._call(self._store.claim_messages, free, epoch, replace(self._rules, known=known))
+        self._claiming = True
+        try:
+            queued = await self._call(self._store.claim_messages, free, epoch, replace(self._rules, known=known))
+        finally:
+            self._claiming = False
         if queued:  # there may be more
             self._messages_at = now
         for message in queued:
+            self._open_messages.add(message.id)
             self._fly(self._one_message(message, self._moment(message.send_at), _Tenure(epoch, known.installation)))
 
     async def _claim_deliveries(self, broadcast: dict[str, Any], limit: int) -> None:
@@ -206,20 +224,32 @@ class Dispatcher:
         known, epoch = self._fence.mark, self._epoch
         if epoch is None or known is None:
             return
+        try:
+            template = self._template(broadcast)
+        except Exception:
+            log.exception("The template of broadcast %s can't be read", broadcast["id"])
+            reason = "A mensagem guardada com este disparo não pôde ser lida."
+            await self._call(self._store.pause_broadcast, broadcast["id"], reason)
+            return
         start = self._last.get(broadcast["sender"], 0.0) - time.monotonic()
-        claim = await self._call(
-            self._claim,
-            broadcast["id"],
-            limit,
-            epoch,
-            replace(self._rules, known=known),
-            self._store.now() + int(start * 1_000_000) if start > 0 else 0,
-        )
+        self._claiming = True
+        try:
+            claim = await self._call(
+                self._claim,
+                broadcast["id"],
+                limit,
+                epoch,
+                replace(self._rules, known=known),
+                self._store.now() + int(start * 1_000_000) if start > 0 else 0,
+            )
+        finally:
+            self._claiming = False
         self._claim_at[broadcast["id"]] = (
             time.monotonic() + LOOK_FOR_BROADCASTS if claim.again_at is None else self._moment(claim.again_at)
         )
-        template, tenure = self._template(broadcast), _Tenure(epoch, known.installation)
+        tenure = _Tenure(epoch, known.installation)
         for claimed in claim.rows:
+            self._open.add(claimed.id)
             moment = self._moment(claimed.send_at)
             self._fly(self._one_delivery(connector, template, claimed, moment, claim.interval / 1e6, tenure))
 
@@ -290,9 +320,11 @@ class Dispatcher:
         try:
             if deliveries:
                 await self._call(self._store.settle_deliveries, deliveries)
+                self._open.difference_update(s.id for s in deliveries)
                 deliveries = []
             if messages:
                 await self._call(self._store.settle_messages, messages)
+                self._open_messages.difference_update(s.id for s in messages)
                 messages = []
         finally:  # what could not be written now is written next time
             self._settled[:0] = deliveries

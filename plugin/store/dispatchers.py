@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
@@ -48,6 +48,27 @@ class DispatcherQueries(MetaQueries):
         """Leave in good order. What is still `sending` (the drain took too long) becomes unknown; returns how many."""
         with self.write() as connection:
             return self._end(connection, epoch, "drained")
+
+    def return_strays(
+        self, epoch: int, deliveries: Collection[int], messages: Collection[int], older_than: float
+    ) -> int:
+        """Queue again what this epoch claimed without learning of it: the answer to a claim's commit was lost.
+
+        Only the dispatcher itself may ask, naming all rows it knows to be open; no byte of the others has left.
+        Returns how many rows.
+        """
+        values = {"epoch": epoch, "before": self.now() - int(older_than * 1_000_000)}
+        returned = 0
+        with self.write() as connection:
+            for table, known in (("delivery", deliveries), ("message", messages)):
+                returned += connection.execute(
+                    text(
+                        f"UPDATE {table} SET state = 'queued' WHERE state = 'sending' AND epoch = :epoch"
+                        f" AND claimed_at < :before AND id NOT IN ({self.each('known', 'BIGINT')})"
+                    ),
+                    {**values, "known": self.many(sorted(known))},
+                ).rowcount
+        return returned
 
     def recover_crashed(self, host: str, alive: Callable[[int, str], bool]) -> int:
         """Turn what dead dispatchers left in `sending` into `unknown`. Returns how many rows.

@@ -158,10 +158,18 @@ async def send_delivery(
     connector: Connector, template: Template, claimed: Claimed, key: bytes, installation: str, not_after: float
 ) -> Settlement:
     """Send one delivery if it can begin by `not_after` (time.monotonic()). Never raises for what the provider did."""
+    try:
+        content = template_message(template, claimed, key)
+    except Exception as error:
+        log.exception("Delivery %d can't be put into words", claimed.id)
+        return Settlement(
+            claimed.id, claimed.claimed_at, DeliveryState.FAILED, error_code="message", error=type(error).__name__,
+            broadcast_id=claimed.broadcast_id,
+        )  # fmt: skip
     message = Outbound(
         sender=claimed.sender,
         address=claimed.address,
-        content=template_message(template, claimed, key),
+        content=content,
         correlation=str(Correlation("d", claimed.id, claimed.attempts, installation)),
         not_after=not_after,
     )

@@ -314,3 +314,49 @@ def test_the_embedded_dispatcher_runs_beside_and_stops(scenario: Scenario, tmp_p
         embedded.stop()
     reason = report(scenario.store, scenario.operator, broadcast).state_reason
     assert "whatsapp" in reason, os.linesep + reason
+
+
+async def test_a_claim_that_was_committed_but_not_heard_of_is_sent_after_all(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plugin.dispatch.loop.STRAY_SECONDS", 0.1)
+    monkeypatch.setattr("plugin.dispatch.loop.RENEW_EVERY", 0.1)
+    broadcast = scenario.launch([scenario.number() for _ in range(3)])
+    claim = scenario.store.claim_deliveries
+    calls = 0
+
+    def lost(*arguments: object) -> object:
+        nonlocal calls
+        found = claim(*arguments)  # type: ignore[arg-type]
+        calls += 1
+        if calls == 1:
+            raise ConnectionError("server closed the connection unexpectedly")
+        return found
+
+    monkeypatch.setattr(scenario.store, "claim_deliveries", lost)
+    connector = Loopback()
+    async with dispatching(scenario.store, connector):
+        await until(lambda: states(scenario, broadcast) == {"sent": 3})
+    assert len(connector.sent) == 3
+
+
+async def test_a_row_that_cannot_be_put_into_words_fails_and_the_others_go(scenario: Scenario) -> None:
+    broadcast = scenario.launch([scenario.number() for _ in range(3)])
+    with scenario.store.write() as connection:
+        connection.exec_driver_sql("UPDATE delivery SET variables = '[1' WHERE row = 2")
+    connector = Loopback()
+    async with dispatching(scenario.store, connector):
+        await until(lambda: states(scenario, broadcast) == {"sent": 2, "failed": 1})
+
+
+async def test_a_frozen_template_that_cannot_be_read_pauses_its_broadcast_and_claims_nothing(
+    scenario: Scenario,
+) -> None:
+    broadcast = scenario.launch([scenario.number()])
+    with scenario.store.write() as connection:
+        connection.exec_driver_sql("UPDATE broadcast SET template = '{'")
+    async with dispatching(scenario.store, Loopback()):
+        await until(lambda: scenario.store.running_broadcasts() == [])
+    with scenario.store.read() as connection:
+        assert connection.exec_driver_sql("SELECT state, attempts FROM delivery").one() == ("queued", 0)
+    assert broadcast

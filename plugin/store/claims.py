@@ -37,6 +37,8 @@ _CANDIDATE = (
     " WHERE d.broadcast_id = :b"
 )
 
+_ABROAD = "SUBSTR({row}.address, 1, 3) <> '+55'"
+
 
 @dataclass
 class _Sorted:
@@ -89,34 +91,34 @@ class ClaimQueries(SenderQueries, FenceQueries):
             ).first()
             if broadcast is None or (rules.known and self.moved(connection, rules.known)):
                 return Claim()
+            line = self.lock_sender(connection, broadcast.sender)
+            if rules.known and line.claims < rules.known.claims.get(broadcast.sender, 0):
+                return Claim()
+            if not self._consent_is_settled(connection):
+                return Claim([], now + _CONSENT)
+            rate = line.rate or rules.rate
+            places = min(limit, line.pace.places(rate, now, rules.horizon, start))
+            if places <= 0:
+                return Claim([], line.pace.first_place(now, start) - rules.horizon)
             hours = _hours(broadcast.hours) if broadcast.hours and not broadcast.test else None
-            if hours and (opens := hours.opens_anywhere(now)) > now and not self._abroad(connection, broadcast_id):
-                asleep = (opens, "hours")
-            else:
-                line = self.lock_sender(connection, broadcast.sender)
-                if rules.known and line.claims < rules.known.claims.get(broadcast.sender, 0):
-                    return Claim()
-                if not self._consent_is_settled(connection):
-                    return Claim([], now + _CONSENT)
-                rate = line.rate or rules.rate
-                places = min(limit, line.pace.places(rate, now, rules.horizon, start))
-                if places <= 0:
-                    return Claim([], line.pace.first_place(now, start) - rules.horizon)
-                found = self._sort(connection, broadcast_id, broadcast, places, hours, rules, now)
-                ready = found.ready[:places]
-                if not broadcast.test:
-                    ready, asleep = self._within_budget(connection, broadcast.sender, line, ready, rules, now)
-                self._put_off(connection, found)
-                claimed = self._take(connection, broadcast_id, broadcast.sender, ready, line, rate, epoch, now, start)
-                if asleep is None:
-                    interval, claims = line.pace.interval(rate, now), line.claims + len(claimed)
-                    if len(claimed) == places:
-                        return Claim(claimed, claimed[-1].send_at + interval - rules.horizon, interval, claims)
-                    # Where something was put off there may be more behind it that can go at once.
-                    return Claim(claimed, now if found.waiting or found.gone else None, interval, claims)
-        # After the claim's transaction, not in it: this is for the screens, and saves asking again in vain.
-        self._sleep(broadcast_id, *asleep)
-        return Claim(claimed if asleep[1] == "daily" else [])
+            opens = hours.opens_anywhere(now) if hours else now
+            found = self._sort(connection, broadcast_id, broadcast, places, hours, opens > now, rules, now)
+            ready = found.ready[:places]
+            if opens > now and not (ready or found.waiting or found.gone):
+                asleep = (self._wakes(connection, broadcast_id, opens), "hours")
+            elif not broadcast.test:
+                ready, asleep = self._within_budget(connection, broadcast.sender, line, ready, rules, now)
+            self._put_off(connection, found)
+            claimed = self._take(connection, broadcast_id, broadcast.sender, ready, line, rate, epoch, now, start)
+            interval, claims = line.pace.interval(rate, now), line.claims + len(claimed)
+        if asleep is not None:
+            # After the claim's transaction, not in it: this is for the screens, and saves asking again in vain.
+            self._sleep(broadcast_id, *asleep)
+            return Claim()
+        if len(claimed) == places:
+            return Claim(claimed, claimed[-1].send_at + interval - rules.horizon, interval, claims)
+        # Where something was put off there may be more behind it that can go at once.
+        return Claim(claimed, now if found.waiting or found.gone else None, interval, claims)
 
     # ------------------------------------------------------------------ who may go now
     def _consent_is_settled(self, connection: Connection) -> bool:
@@ -128,18 +130,16 @@ class ClaimQueries(SenderQueries, FenceQueries):
             connection.execute(text(f"SELECT pg_try_advisory_xact_lock_shared({CONSENT_LOCK})")).scalar()
         )
 
-    def _abroad(self, connection: Connection, broadcast_id: str) -> bool:
-        """Whether somebody outside Brazil still waits: their day may be Brazil's night."""
-        return (
-            connection.execute(
-                text(
-                    "SELECT 1 FROM delivery WHERE broadcast_id = :b AND state = 'queued'"
-                    " AND SUBSTR(address, 1, 3) <> '+55' LIMIT 1"
-                ),
-                {"b": broadcast_id},
-            ).first()
-            is not None
-        )
+    def _wakes(self, connection: Connection, broadcast_id: str, opens: int) -> int:
+        """When Brazil opens, or somebody abroad who waits for their own morning."""
+        abroad = connection.execute(
+            text(
+                "SELECT MIN(not_before) FROM delivery WHERE broadcast_id = :b AND state = 'deferred'"
+                f" AND not_before < :opens AND {_ABROAD.format(row='delivery')}"
+            ),
+            {"b": broadcast_id, "opens": opens},
+        ).scalar()
+        return opens if abroad is None else int(abroad)
 
     def _sort(
         self,
@@ -148,11 +148,13 @@ class ClaimQueries(SenderQueries, FenceQueries):
         broadcast: Any,
         places: int,
         hours: SendingHours | None,
+        night: bool,
         rules: ClaimRules,
         now: int,
     ) -> _Sorted:
+        """`night`: it is outside the hours in all of Brazil, so only people abroad are looked at."""
         look = max(places, _LOOK) if hours else places
-        rows = self._claimable(connection, broadcast_id, broadcast.wave_end, look, now)
+        rows = self._claimable(connection, broadcast_id, broadcast.wave_end, night, look, now)
         found = _Sorted([], [], [])
         checked = [row for row in rows if not row.opted_out]
         found.gone = [row.id for row in rows if row.opted_out]
@@ -174,22 +176,24 @@ class ClaimQueries(SenderQueries, FenceQueries):
         return found
 
     def _claimable(
-        self, connection: Connection, broadcast_id: str, wave_end: int | None, limit: int, now: int
+        self, connection: Connection, broadcast_id: str, wave_end: int | None, night: bool, limit: int, now: int
     ) -> list[Any]:
         """Due deferred rows first, then queued ones in the file's order; locked, so that nobody else looks at them."""
         locked = " FOR UPDATE OF d SKIP LOCKED" if self.dialect == "postgresql" else ""
-        wave = "" if wave_end is None else " AND d.id <= :wave"
+        among = ("" if wave_end is None else " AND d.id <= :wave") + (
+            f" AND {_ABROAD.format(row='d')}" if night else ""
+        )
         values = {"b": broadcast_id, "now": now, "wave": wave_end, "n": limit}
         rows = connection.execute(
             text(
-                f"{_CANDIDATE} AND d.state = 'deferred' AND d.not_before <= :now{wave}"
+                f"{_CANDIDATE} AND d.state = 'deferred' AND d.not_before <= :now{among}"
                 f" ORDER BY d.not_before LIMIT :n{locked}"
             ),
             values,
         ).all()
         if len(rows) < limit:
             rows += connection.execute(
-                text(f"{_CANDIDATE} AND d.state = 'queued'{wave} ORDER BY d.id LIMIT :n{locked}"),
+                text(f"{_CANDIDATE} AND d.state = 'queued'{among} ORDER BY d.id LIMIT :n{locked}"),
                 {**values, "n": limit - len(rows)},
             ).all()
         return list(rows)

@@ -86,6 +86,19 @@ def test_somebody_abroad_is_not_kept_waiting_by_brazils_night(scenario: Scenario
     assert [c.address for c in scenario.claim(broadcast)] == [japan]
 
 
+def test_nobody_is_put_off_for_ever_wherever_they_live(scenario: Scenario, clock: SettableClock) -> None:
+    hours = SendingHours(9 * 60, 18 * 60)
+    brazil, japan = scenario.number(), "+819012345678"
+    broadcast = scenario.launch([brazil, japan], hours=hours)
+    sent = {}
+    for _ in range(48):
+        for claimed in scenario.claim(broadcast) if scenario.store.running_broadcasts() else []:
+            assert hours.opens(claimed.address, scenario.store.now()) == scenario.store.now()
+            sent[claimed.address] = clock()
+        clock.advance(hours=0.5)
+    assert sent.keys() == {brazil, japan}
+
+
 # --------------------------------------------------------------------------- conversations
 def says(scenario: Scenario, number: str, clock: SettableClock) -> str:
     message: InboundMessage = scenario.inbound(number, "Oi", at=clock())

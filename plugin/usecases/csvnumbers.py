@@ -16,6 +16,8 @@ from plugin.usecases.csvfile import DELIMITERS, CsvFile, records
 #: Records looked at before it is decided which column the numbers are in.
 _SAMPLE = 100
 _EXAMPLE = "telefone;nome"
+#: A first line with a cell of so many digits is no header: "Fulano 31998765442" must be refused aloud, not passed over.
+_NO_HEADER_DIGITS = 7
 #: Delimiters that don't occur in a number.
 _OTHERS = frozenset(DELIMITERS) - {","}
 #: (line, cells)
@@ -72,22 +74,34 @@ def _score(sample: list[_Record]) -> tuple[int, int, int, int]:
     """How much sense a delimiter makes: names of phone columns, records with a number, lines that are one spoilt
     number (5,53E+12 is no two cells), columns."""
     first = sample[0][1]
-    names = 0 if any(map(is_address, first)) else sum(map(is_phone_header, first))
+    names = sum(map(is_phone_header, first)) if _may_be_header(first) else 0
     numbers = sum(any(map(is_address, cells)) for _, cells in sample)
     spoilt = sum(len(cells) == 1 and is_attempt(cells[0]) and not set(cells[0]) & _OTHERS for _, cells in sample)
     return names, numbers, spoilt, len(first)
 
 
+def _may_be_header(cells: list[str]) -> bool:
+    """Whether nobody's number is in this line, not even a spoilt one (5,53E+12)."""
+    return not any(sum(map(str.isdigit, cell)) >= _NO_HEADER_DIGITS or is_attempt(cell) for cell in cells)
+
+
 def _layout(delimiter: str, sample: list[_Record]) -> Layout:
     line, cells = sample[0]
+    header = _may_be_header(cells)
     if len(cells) == 1:
-        (cell,) = cells
-        header = not is_address(cell) and not is_attempt(cell) and any(map(str.isalpha, cell))
+        header = header and any(map(str.isalpha, cells[0]))
         return _made(delimiter, line if header else 0, header_names(cells) if header else [""], 0)
-    if not any(map(is_address, cells)):
+    if header:
         headers = header_names(cells)
         return _made(delimiter, line, headers, phone_column([*map(key, headers)], headers, set(), line, _EXAMPLE))
     found = [i for i in range(len(cells)) if any(i < len(one) and is_address(one[i]) for _, one in sample)]
+    if not found:
+        raise UnreadableFile(
+            f"Nenhuma das primeiras {len(sample)} linhas tem um telefone que se possa ler.",
+            f"Ponha na primeira linha os nomes das colunas; a dos números chama-se telefone: {_EXAMPLE}.",
+            line=line,
+            code="no_phone_column",
+        )
     if len(found) > 1:
         raise UnreadableFile(
             f"O arquivo não tem cabeçalho, e as colunas {', '.join(str(i + 1) for i in found)} parecem telefones.",

@@ -122,6 +122,12 @@ def test_a_list_counts_every_line_once_and_good_lines_although_others_are_bad(
     assert (ended[0]["rows"], ended[0]["added"], ended[0]["rejected"]) == (11, 6, 2)
 
 
+def test_the_first_line_is_counted_too_when_a_number_is_in_it(scenario: Scenario, tmp_path: Path) -> None:
+    done = bring(scenario, tmp_path, f"Fulano 31998765442\n{scenario.number()}\n")
+    assert (done.rows, done.added, done.already, done.rejected_count) == (2, 1, 0, 1)
+    assert [(bad.line, bad.value) for bad in done.rejected] == [(1, "F***** *******5442")]
+
+
 def test_only_the_first_hundred_bad_lines_are_described(scenario: Scenario, tmp_path: Path) -> None:
     done = bring(scenario, tmp_path, "123\n" * 250)
     assert (done.rows, done.rejected_count, len(done.rejected), done.rejected[-1].line) == (250, 250, 100, 100)

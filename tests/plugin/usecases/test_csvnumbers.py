@@ -83,6 +83,36 @@ def test_a_first_line_that_is_a_spoilt_number_is_no_header(tmp_path: Path) -> No
     assert (keys, [one.line for one in bad]) == ([LANDLINE], [1, 2])
 
 
+@pytest.mark.parametrize(
+    ("content", "numbers", "refused"),
+    [
+        ("Fulano 31998765432\n11987654321\n", 1, [1]),
+        ("\ufeffFulano 31998765432\r\n11987654321\r\n", 1, [1]),
+        ('"Fulano 31998765432"\n"11987654321"\n', 1, [1]),
+        ("Celular: 55 31 99876-5432\n11987654321\n", 1, [1]),
+        ("55 31 99876-5432 (Ana)\n11987654321\n", 1, [1]),
+        ("wa.me/5531998765432\n11987654321\n", 1, [1]),
+        ("55 31 99876-5432\n11987654321\n", 2, []),
+        ('\ufeff"55 31 99876-5432"\n11987654321\n', 2, []),
+        ("Ana;31998765432\nBia;11987654321\n", 2, []),
+        ("Ana;3199876\nBia;11987654321\n", 1, [1]),
+        ("Ana;5,53E+12\nBia;11987654321\n", 1, [1]),
+        ("Telefone 31998765432O;Ana\n11987654321;Bia\n", 1, [1]),
+        ("telefone;cel 31998765432\n11987654321;Bia\n", 1, [1]),
+        # Headers: nobody's number is in them.
+        ("Telefone 1\n31998765432\n11987654321\n", 2, []),
+        ("Telefone 1;Nome\n31998765432;Ana\n11987654321;Bia\n", 2, []),
+        ("Descadastros de 2024\n31998765432\n", 1, []),
+        ('\ufeff"telefone"\n"31998765432"\n', 1, []),
+    ],
+)
+def test_a_first_line_with_a_number_in_it_is_never_passed_over_as_a_header(
+    tmp_path: Path, content: str, numbers: int, refused: list[int]
+) -> None:
+    keys, bad = read(tmp_path, content)
+    assert (len(keys), [one.line for one in bad]) == (numbers, refused)
+
+
 def test_a_record_with_more_columns_than_the_header_is_a_bad_line(tmp_path: Path) -> None:
     keys, bad = read(tmp_path, "nome,telefone\nSilva, Ana,31998765432\nBia,11987654321\n")
     assert (keys, [(one.line, one.code) for one in bad]) == ([BIA], [(2, "ragged_row")])
@@ -92,6 +122,7 @@ def test_a_record_with_more_columns_than_the_header_is_a_bad_line(tmp_path: Path
     ("content", "code", "line"),
     [
         ("nome;cpf\nAna;12345678901\n", "no_phone_column", 1),
+        ("Ana;5,53E+12\nBia;5,53E+12\n", "no_phone_column", 1),
         ("telefone;celular\n31998765432;11987654321\n", "ambiguous_phone_column", 1),
         ("31998765432;Ana;11987654321\n", "ambiguous_phone_column", 1),
         ('telefone;nome\n31998765432;"Ana\n11987654321;Bia\n', "unclosed_quote", 2),

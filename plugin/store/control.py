@@ -187,8 +187,10 @@ class ControlQueries(WatchQueries):
                 return []
         with self.write() as connection:
             rows = connection.execute(
-                text(f"UPDATE broadcast SET state = 'running' WHERE {due} RETURNING id"), values
+                text(f"UPDATE broadcast SET state = 'running' WHERE {due} RETURNING id, start_at"), values
             ).all()
+            for row in rows:
+                self.audit(connection, None, "broadcast.start", row[0], start_at=row[1])
         return [row[0] for row in rows]
 
     def drop_cancelled(self) -> int:

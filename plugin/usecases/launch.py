@@ -197,7 +197,8 @@ def launch(
             connection, principal.user_id, "broadcast.launch", broadcast_id,
             operation=request.operation_id, template=template.name, accepted=upload.accepted,
             redirect=redirect_to_json(request.redirect), start_at=request.start_at, on_unknown=request.on_unknown,
-            test=request.trial is not None,
+            hours=request.hours and request.hours.to_json(),
+            first_wave=request.first_wave and request.first_wave.to_json(), test=request.trial is not None,
         )  # fmt: skip
     return Launched(broadcast_id, replayed=False)
 

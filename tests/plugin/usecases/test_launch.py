@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from datetime import timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from plugin.domain.access import Principal
+from plugin.domain.hours import SendingHours
 from plugin.domain.redirect import Redirect, RedirectKind
+from plugin.domain.wave import FirstWave
 from plugin.errors import Conflict, Forbidden, Invalid, NotFound
+from plugin.store.database import micros
+from plugin.testing.clock import SettableClock
 from plugin.testing.scenario import Scenario
 from plugin.usecases.launch import Launched, launch
 from plugin.usecases.report import report
@@ -141,3 +149,31 @@ def test_without_a_push_queue_nobody_is_sent_into_no_queue(
     with pytest.raises(Invalid, match="fila de push"):
         scenario.launch([scenario.number()], redirect_=redirect, extra=extra)
     scenario.launch([scenario.number()], redirect_=Redirect(RedirectKind.HUMAN, scenario.billing))
+
+
+def audited(scenario: Scenario, broadcast: str) -> list[tuple[str, str | None, dict[str, Any]]]:
+    """(action, who, detail) of a broadcast's entries."""
+    with scenario.store.read() as connection:
+        found = connection.execute(
+            text("SELECT action, user_id, detail FROM audit WHERE object = :b ORDER BY id"), {"b": broadcast}
+        ).all()
+    return [(row[0], row[1], json.loads(row[2])) for row in found]
+
+
+def test_the_audit_trail_has_every_option_of_a_launch_and_the_start_of_a_schedule(
+    timed: Scenario, clock: SettableClock
+) -> None:
+    at, hours, wave = micros(clock.at + timedelta(hours=1)), SendingHours(480, 1200), FirstWave(1, 60, 2, 10)
+    broadcast = timed.launch(
+        [timed.number() for _ in range(3)], "offer", start_at=at, hours=hours, first_wave=wave
+    )  # fmt: skip
+    clock.advance(hours=1)
+    assert timed.store.start_due_broadcasts() == [broadcast]
+    (launched, who, detail), (started, nobody, due) = audited(timed, broadcast)
+    assert (launched, who, started, nobody) == (
+        "broadcast.launch", timed.operator.user_id, "broadcast.start", None,
+    )  # fmt: skip
+    assert (detail["start_at"], detail["hours"], detail["first_wave"]) == (at, hours.to_json(), wave.to_json())
+    assert due == {"start_at": at}
+    plain = audited(timed, timed.launch([timed.number()]))[0][2]
+    assert (plain["hours"], plain["first_wave"], plain["start_at"]) == (None, None, None)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, or_, select, text, tuple_
+from sqlalchemy import or_, select, text, tuple_
 from sqlalchemy.engine import Connection
 
 from plugin.store import tables as t
 from plugin.store.database import retried
 from plugin.store.meta import MetaQueries, mapping
+from plugin.store.spelling import any_spelling
 from plugin.usecases.consent import Cursor, Search, Suppression
 
 #: Advisory lock of PostgreSQL. Claims share it from their look at the opt-outs to their commit; an opt-out takes it
@@ -141,7 +142,7 @@ class ConsentQueries(MetaQueries):
         if search.digits is not None:
             conditions.append(o.canonical.contains(search.digits, autoescape=True))
         if search.words is not None:
-            conditions.append(func.lower(o.detail).contains(search.words.lower(), autoescape=True))
+            conditions.append(o.detail.regexp_match(any_spelling(search.words)))
         statement = (
             select(
                 o.canonical.label("address"), o.source, o.detail, o.at, o.user_id, t.app_user.c.name.label("by"),

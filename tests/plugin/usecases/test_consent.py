@@ -279,6 +279,32 @@ def test_the_list_pages_newest_first_without_gaps_also_within_one_instant(scenar
         assert raised.value.field == "after"
 
 
+def test_words_are_found_whatever_their_case_accents_and_signs(scenario: Scenario) -> None:
+    notes = {
+        "composed": "NÃO QUER MAIS",
+        "decomposed": "na\u0303o quer mais, é a mãe",
+        "signs": r"[a-z]+ \d (?i) ***: C:\temp {2} ^$|.'",
+        "greek": "ΩΜΈΓΑ ß",
+    }
+    by_number = {}
+    for name, note in notes.items():
+        number = scenario.number()
+        by_number[number] = name
+        suppress(scenario.store, scenario.operator, number, note)
+
+    def found(q: str) -> set[str]:
+        return {by_number[one["address"]] for one in list_suppressions(scenario.store, ROOT, q=q).items}
+
+    for q in ("não quer", "NÃO QUER", "Nao Quer", "na\u0303o quer", "ÑÃÓ"):
+        assert found(q) == {"composed", "decomposed"}, q
+    assert found("Mae") == {"decomposed"}
+    assert found("ωμεγα") == found("ωμέγα ß") == {"greek"}
+    for q in ("[A-Z]+", r"\D (?I)", "(?i) ***", r"c:\TEMP {2}", "***", "^$|.'", "***: c"):
+        assert found(q) == {"signs"}, q
+    for q in (".*", "[a-z]{3}", "nao.quer", "nao\0querendo", "(?i)não", "***=mais"):
+        assert found(q) == set(), q
+
+
 def test_the_list_is_searched_by_number_digits_words_source_and_operation(scenario: Scenario) -> None:
     wrote, noted, other = (scenario.number() for _ in range(3))
     scenario.send_all(scenario.launch([wrote]))

@@ -25,15 +25,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sqlalchemy import delete, insert
+from sqlalchemy import delete
 
 from benchmarks.measure import Spent, apart, machine
-from plugin.domain.access import BROADCAST, Principal
-from plugin.domain.template import Template
+from benchmarks.people import operator
 from plugin.domain.upload import Limits
 from plugin.store import Store
-from plugin.store.database import new_id
-from plugin.store.tables import app_user, upload_row
+from plugin.store.tables import upload_row
 from plugin.usecases.intake import take_upload
 
 _NAMES = ("Ana", "João", "Conceição", "Bruno", "Érica", "Davi", "Maria Aparecida", "Luís", "Íris", "Heitor")
@@ -93,33 +91,21 @@ def _bare(store: Store, path: Path, upload_id: str) -> float:
     return inserting
 
 
-def _operator(store: Store) -> tuple[Principal, str, str]:
-    operation = store.add_operation(f"Benchmark {new_id()}", "1")
-    user = new_id()
-    with store.write() as connection:
-        connection.execute(insert(app_user).values(id=user, login=user, name="Benchmark", disabled=False, created_at=0))
-    body = "Olá {{1}}, sua fatura de {{2}} vence em {{3}}."
-    raw = {"name": "benchmark", "language": "pt_BR", "components": [{"type": "BODY", "text": body}]}
-    store.upsert_templates("benchmark", [Template.from_meta(raw)])
-    principal = Principal(user, "benchmark", "Benchmark", frozenset({(operation, BROADCAST)}))
-    return principal, operation, store.templates("benchmark")[0].id
-
-
 def _measure(kind: str, url: str, path: Path) -> dict[str, Any]:
     """Store the file at `path` once, as `kind` does it."""
     store = Store(url)
     store.migrate()
-    principal, operation, template = _operator(store)
+    people = operator(store)
     values: dict[str, Any] = {
-        "operation_id": operation, "template_id": template, "filename": path.name, "sha256": "0" * 64,
+        "operation_id": people.operation, "template_id": people.template, "filename": path.name, "sha256": "0" * 64,
     }  # fmt: skip
     found: dict[str, Any] = {}
     with Spent() as spent:
         if kind == "bare":
-            upload_id = store.begin_upload(user_id=principal.user_id, **values)
+            upload_id = store.begin_upload(user_id=people.principal.user_id, **values)
             found["inserting"] = _bare(store, path, upload_id)
         else:
-            upload = take_upload(store, principal, path=path, limits=Limits(bytes=2**40, rows=2**40), **values)
+            upload = take_upload(store, people.principal, path=path, limits=Limits(bytes=2**40, rows=2**40), **values)
             upload_id = upload.id
             assert upload.rows == upload.accepted + upload.rejected + sum(upload.skipped.values())
             found |= {"accepted": upload.accepted, "rejected": upload.rejected, "skipped": dict(upload.skipped)}

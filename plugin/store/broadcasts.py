@@ -42,6 +42,17 @@ FROM upload_row u LEFT JOIN opt_out o ON o.canonical = :canonical
 WHERE u.upload_id = :upload AND u.row = :row
 """
 
+#: Messages to the broadcast's number, while it may be answered, that are attributed to nothing, from people it reached.
+_LOOSE = """
+SELECT COUNT(*) FROM broadcast b
+JOIN inbound i ON i.sender = b.sender AND i.delivery_id IS NULL
+    AND i.at BETWEEN b.created_at AND COALESCE(b.finished_at, CAST(:now AS BIGINT)) + b.window
+JOIN contact c ON c.id = i.contact_id
+JOIN delivery d ON d.canonical = c.canonical AND d.sender = c.sender AND d.broadcast_id = b.id
+WHERE b.id = :b AND i.routed_at IS NOT NULL AND d.state IN ('unknown', 'sent', 'delivered', 'read')
+    AND i.at BETWEEN d.claimed_at AND d.claimed_at + b.window
+"""
+
 _TIMES = ("not_before", "sent_at", "delivered_at", "read_at", "failed_at", "replied_at")
 
 
@@ -229,10 +240,13 @@ class BroadcastQueries(MetaQueries):
     def delivery_counts(self, broadcast_id: str) -> list[tuple[str, str, int]]:
         """(state, reason, count); the reason only of rows that are skipped or deferred."""
         with self.read() as connection:
+            # One statement, so that the counts are of one instant.
             rows = connection.execute(
                 text(
-                    "SELECT state, CASE WHEN state IN ('skipped', 'deferred') THEN reason ELSE '' END AS why,"
-                    " COUNT(*) FROM delivery WHERE broadcast_id = :b GROUP BY 1, 2"
+                    "SELECT state, '' AS why, COUNT(*) FROM delivery WHERE broadcast_id = :b"
+                    " AND state NOT IN ('skipped', 'deferred') GROUP BY state"
+                    " UNION ALL SELECT state, reason, COUNT(*) FROM delivery WHERE broadcast_id = :b"
+                    f" AND state IN ('skipped', 'deferred') AND {t.EXPLAINED} GROUP BY state, reason"
                 ),
                 {"b": broadcast_id},
             ).all()
@@ -250,31 +264,24 @@ class BroadcastQueries(MetaQueries):
             ).scalar_one()
             outcomes = connection.execute(
                 text(
-                    "SELECT i.outcome, COUNT(DISTINCT d.id) FROM inbound i JOIN delivery d ON d.id = i.delivery_id"
-                    " WHERE d.broadcast_id = :b AND i.redirected_at IS NOT NULL GROUP BY i.outcome"
+                    "SELECT i.outcome, COUNT(DISTINCT d.id) FROM delivery d JOIN inbound i ON i.delivery_id = d.id"
+                    " WHERE d.broadcast_id = :b AND d.replied_at IS NOT NULL AND i.redirected_at IS NOT NULL"
+                    " GROUP BY i.outcome"
                 ),
                 values,
             ).all()
-            loose = connection.execute(
-                text(
-                    "SELECT COUNT(*) FROM inbound i JOIN contact c ON c.id = i.contact_id"
-                    " JOIN delivery d ON d.canonical = c.canonical AND d.sender = c.sender AND d.broadcast_id = :b"
-                    " AND d.state IN ('unknown', 'sent', 'delivered', 'read')"
-                    " JOIN broadcast b ON b.id = d.broadcast_id"
-                    " WHERE i.delivery_id IS NULL AND i.routed_at IS NOT NULL"
-                    " AND i.at BETWEEN d.claimed_at AND d.claimed_at + b.window"
-                ),
-                values,
-            ).scalar_one()
+            loose = connection.execute(text(_LOOSE), {**values, "now": self.now()}).scalar_one()
         return int(replied), {row[0]: int(row[1]) for row in outcomes if row[0]}, int(loose)
 
     def failure_counts(self, broadcast_id: str) -> list[dict[str, Any]]:
-        """Failures by the provider's code: code, message, count; the most frequent first."""
+        """Failures by the provider's code: code, message of the last one, count; the most frequent first."""
         with self.read() as connection:
             rows = connection.execute(
                 text(
-                    "SELECT COALESCE(error_code, '') AS code, MAX(error) AS message, COUNT(*) AS count FROM delivery"
-                    " WHERE broadcast_id = :b AND state = 'failed' GROUP BY 1 ORDER BY 3 DESC"
+                    "SELECT COALESCE(d.error_code, '') AS code, d.error AS message, f.count FROM"
+                    " (SELECT COUNT(*) AS count, MAX(id) AS last FROM delivery WHERE broadcast_id = :b"
+                    f" AND state = 'failed' AND {t.EXPLAINED} GROUP BY COALESCE(error_code, '')) AS f"
+                    " JOIN delivery d ON d.id = f.last ORDER BY f.count DESC"
                 ),
                 {"b": broadcast_id},
             ).all()
@@ -341,31 +348,37 @@ class BroadcastQueries(MetaQueries):
     def delivery_rows(self, broadcast_id: str, state: str | None, after: int, limit: int) -> list[dict[str, Any]]:
         """Lines in file order after row number `after`, with the reply that was attributed to each."""
         d, i = t.delivery.c, t.inbound.c
-        condition = [d.broadcast_id == broadcast_id, d.row > after]
+        condition, order = [d.broadcast_id == broadcast_id, d.row > after], d.row
         if state is not None:
-            condition.append(d.state == state)
+            # By id, which grows with the row: the index has the rows of one state in this order.
+            e = t.delivery.alias().c
+            last = select(e.id).where(e.broadcast_id == broadcast_id, e.row <= after).order_by(e.row.desc()).limit(1)
+            condition, order = [d.broadcast_id == broadcast_id, d.state == state], d.id
+            if after:
+                condition.append(d.id > func.coalesce(last.scalar_subquery(), 0))
         with self.read() as connection:
             rows = connection.execute(
                 select(
-                    d.id, d.row, d.line, d.address, d.state, d.reason, d.error_code, d.error, d.attempts, d.not_before,
+                    d.row, d.line, d.address, d.state, d.reason, d.error_code, d.error, d.attempts, d.not_before,
                     d.sent_at, d.delivered_at, d.read_at, d.failed_at, d.replied_at, i.text.label("reply"), i.outcome,
                     i.proof, i.redirected_by,
                 )
                 .select_from(t.delivery.outerjoin(t.inbound, and_(i.delivery_id == d.id, i.interaction.is_(True))))
                 .where(*condition)
-                .order_by(d.row)
+                .order_by(order)
                 .limit(limit)
-            ).all()  # fmt: skip
-            refused = [row.row for row in rows if row.state == "rejected"]
+            )  # fmt: skip
+            names = tuple(rows.keys())
+            # A download has a million of them.
+            found = [dict(zip(names, row, strict=True)) for row in rows.all()]
+            refused = [values["row"] for values in found if values["state"] == "rejected"]
             reasons = self._refused_lines(connection, broadcast_id, refused) if refused else {}
-        found = []
-        for row in rows:
-            values = mapping(row)
-            values.pop("id")
-            values["error"] = reasons.get(row.row, row.error)
+        for values in found:
             for name in _TIMES:
-                values[name] = rfc3339(values[name])
-            found.append(values)
+                if values[name] is not None:
+                    values[name] = rfc3339(values[name])
+            if values["row"] in reasons:
+                values["error"] = reasons[values["row"]]
         return found
 
     def _refused_lines(self, connection: Connection, broadcast_id: str, rows: list[int]) -> dict[int, str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import date, timedelta
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Protocol
 
 from plugin.domain.access import BROADCAST, REPORT, Principal
@@ -286,16 +288,22 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+#: Columns that hold what others wrote, or a number.
+_FOREIGN = ("address", "error_code", "error", "explanation", "remedy", "reply")
+_cells = itemgetter(*[key for _, key in _COLUMNS])
+
+
 def _csv_pieces(store: ReportStore, broadcast_id: str, explained: ExplainLine) -> Iterator[bytes]:
     yield b"\xef\xbb\xbf"
-    rows: list[dict[str, Any]] = []
     yield _csv([[name for name, _ in _COLUMNS]])
     after = 0
-    while True:
-        rows = store.delivery_rows(broadcast_id, None, after, 1000)
-        if not rows:
-            return
-        yield _csv([[_cell(row[key]) for _, key in _COLUMNS] for row in (_explained(r, explained) for r in rows)])
+    while rows := store.delivery_rows(broadcast_id, None, after, 1000):
+        for row in rows:
+            _explained(row, explained)
+            for key in _FOREIGN:
+                if row[key]:
+                    row[key] = _cell(row[key])
+        yield _csv(map(_cells, rows))
         after = rows[-1]["row"]
 
 
@@ -306,15 +314,14 @@ def _explained(row: dict[str, Any], explained: ExplainLine) -> dict[str, Any]:
     return row
 
 
-def _csv(rows: list[list[str]]) -> bytes:
+def _csv(rows: Iterable[Sequence[Any]]) -> bytes:
     out = io.StringIO()
     csv.writer(out, delimiter=";", quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerows(rows)
     return out.getvalue().encode("utf-8")
 
 
-def _cell(value: Any) -> str:
-    text = "" if value is None else str(value)
-    if text.startswith("+") and text[1:].isdigit():
+def _cell(text: str) -> str:
+    if text[0] == "+" and text[1:].isdigit():
         return text[1:]
     return f"'{text}" if text.lstrip("\ufeff ").startswith(_FORMULA) else text
 
@@ -323,7 +330,15 @@ def rfc3339(moment: int | None) -> str | None:
     """Microseconds UTC as RFC 3339 with seconds."""
     if moment is None:
         return None
-    return datetime.fromtimestamp(moment / 1_000_000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    days, second = divmod(moment // 1_000_000, 86_400)
+    minute, second = divmod(second, 60)
+    return f"{_date(days)}T{minute // 60:02}:{minute % 60:02}:{second:02}Z"
+
+
+@lru_cache(maxsize=1024)
+def _date(days: int) -> str:
+    """The day so many days after 1970-01-01."""
+    return (date(1970, 1, 1) + timedelta(days)).isoformat()
 
 
 def _facts(store: ReportStore, principal: Principal, broadcast_id: str) -> Mapping[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.engine import Engine
 
 from plugin.errors import ConfigurationError
 from plugin.store import Store, new_id
@@ -22,6 +24,22 @@ def test_the_migrations_make_exactly_the_tables_and_columns_of_the_code(store: S
         assert {c["name"] for c in inspector.get_columns(name)} == {c.name for c in table.columns}, name
         indexes = {i["name"] for i in inspector.get_indexes(name) if not i.get("duplicates_constraint")}
         assert {i.name for i in table.indexes} <= indexes, name
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_migrations_make_the_indexes_of_the_code_with_their_columns_and_conditions(
+    store: Store, tmp_path: Path
+) -> None:
+    made = create_engine(f"sqlite:///{tmp_path / 'made.db'}", future=True)
+    metadata.create_all(made)
+    assert _indexes(store.engine) == _indexes(made)
+
+
+def _indexes(engine: Engine) -> dict[str, str]:
+    """What each index is on, as SQLite has it written down, without what may be written or left out."""
+    found = text("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+    with engine.connect() as connection:
+        return {name: re.sub(r'["\s]|\w+\.', "", sql) for name, sql in connection.execute(found)}
 
 
 def test_processes_that_start_at_once_migrate_one_database_once(database_url: str) -> None:

@@ -447,7 +447,9 @@ def test_an_agent_takes_answers_and_closes_and_the_bot_has_the_next_message(scen
     close_case(scenario.store, scenario.ana, case_id, version=case.version, outcome="resolvido", returned="menu")
     assert [c["returned"] for c in scenario.store.cases_to_tell(10)] == ["menu"]
     assert scenario.reply(number, "obrigado").kind == "bot"
-    (ack,) = scenario.store.claim_messages(10, scenario.dispatcher(), ClaimRules())  # one of a person at a time, in order
+    (ack,) = scenario.store.claim_messages(
+        10, scenario.dispatcher(), ClaimRules()
+    )  # one of a person at a time, in order
     assert ack.text == TEXTS.handoff
 
 

@@ -117,6 +117,23 @@ def test_each_stored_line_is_explained_in_the_language_asked_for(scenario: Scena
     )
 
 
+def test_pages_of_one_state_follow_the_file_and_leave_nobody_out(scenario: Scenario, broadcast: str) -> None:
+    store, person = scenario.store, scenario.operator
+    every = reporting.report_rows(store, person, broadcast, limit=1000)
+    for state in {row["state"] for row in every}:
+        wanted = [row["row"] for row in every if row["state"] == state]
+        found: list[int] = []
+        while page := reporting.report_rows(
+            store, person, broadcast, state=state, after=found[-1] if found else 0, limit=2
+        ):
+            found.extend(row["row"] for row in page)
+        assert found == wanted
+        before = wanted[-1] - 1  # a row of whatever state
+        assert [r["row"] for r in reporting.report_rows(store, person, broadcast, state=state, after=before)] == [
+            wanted[-1]
+        ]
+
+
 def test_a_refused_line_repeats_what_the_check_of_the_file_said(scenario: Scenario, broadcast: str) -> None:
     (row,) = reporting.report_rows(scenario.store, scenario.operator, broadcast, state="rejected")
     assert row["error"].startswith("telefone: ")

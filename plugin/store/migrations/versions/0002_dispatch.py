@@ -20,6 +20,10 @@ def _number(name: str, default: str = "0", kind: type = sa.Integer) -> sa.Column
     return sa.Column(name, kind(), nullable=False, server_default=default)
 
 
+def _partial(name: str, columns: list[str], where: str, table: str = "delivery") -> None:
+    op.create_index(name, table, columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+
+
 def upgrade() -> None:
     op.create_table(
         "dispatcher",
@@ -82,20 +86,22 @@ def upgrade() -> None:
     op.add_column("delivery", _number("resent"))
     # The dispatcher of before could wait in state `queued`; since now only a deferred row waits.
     op.execute("UPDATE delivery SET state = 'deferred', reason = 'retry' WHERE state = 'queued' AND not_before > 0")
-    op.create_index(
-        "delivery_due",
-        "delivery",
-        ["broadcast_id", "not_before"],
-        sqlite_where=sa.text("state = 'deferred'"),
-        postgresql_where=sa.text("state = 'deferred'"),
+    _partial("delivery_due", ["broadcast_id", "not_before"], "state = 'deferred'")
+    _partial("delivery_in_flight", ["epoch"], "state = 'sending'")
+    # One index instead of two, and nothing in an index that isn't known yet: launching takes half the time.
+    for index in ("delivery_claim", "delivery_counts", "delivery_provider", "delivery_user_ref", "delivery_returned"):
+        op.drop_index(index, "delivery")
+    op.create_index("delivery_state", "delivery", ["broadcast_id", "state", "id"])
+    _partial(
+        "delivery_why",
+        ["broadcast_id", "state", "reason", "error_code", "id"],
+        "state IN ('skipped', 'deferred', 'failed')",
     )
-    op.create_index(
-        "delivery_in_flight",
-        "delivery",
-        ["epoch"],
-        sqlite_where=sa.text("state = 'sending'"),
-        postgresql_where=sa.text("state = 'sending'"),
-    )
+    _partial("delivery_provider", ["provider_id"], "provider_id IS NOT NULL")
+    _partial("delivery_user_ref", ["sender", "user_ref"], "user_ref IS NOT NULL")
+    _partial("delivery_returned", ["sender", "returned_address"], "returned_address IS NOT NULL")
+    _partial("delivery_replied", ["broadcast_id", "id"], "replied_at IS NOT NULL")
+    _partial("inbound_loose", ["sender", "at"], "delivery_id IS NULL", table="inbound")
     op.add_column("opt_out", sa.Column("delivery_id", sa.BigInteger(), nullable=True))
     op.add_column("opt_out", sa.Column("user_id", sa.String(32), nullable=True))
     op.execute(

@@ -9,6 +9,7 @@
     ├── Unauthenticated             no session, or an expired one
     │   └── TooManyAttempts         this account must wait `seconds` before the next try
     ├── Conflict                    the object is not in the state that the request needs
+    │   └── AlreadyLaunched         the key stands for another request, and `existing` is what came of that one
     ├── Invalid                     the request itself is wrong; `field` names the culprit
     │   └── UnreadableFile          the uploaded file as a whole can't be read; `line` where it breaks
     └── SignatureError              a webhook's signature is missing or wrong
@@ -74,6 +75,19 @@ class Conflict(VamosError):
     """The object's present state does not allow the action."""
 
     code = "conflict"
+
+
+class AlreadyLaunched(Conflict):
+    """The idempotency key was used for a launch with other options. `existing` is the id of that broadcast."""
+
+    code = "already_launched"
+
+    def __init__(self, existing: str) -> None:
+        super().__init__(
+            "O disparo já foi criado, com as opções de antes: o que mudou depois não vale para ele.",
+            "Veja esse disparo antes de enviar outro.",
+        )
+        self.existing = existing
 
 
 class Invalid(VamosError):

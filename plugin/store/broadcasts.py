@@ -12,7 +12,7 @@ from plugin.domain.broadcast import ButtonRule, redirect_to_json, rule_to_json
 from plugin.domain.redirect import Redirect, RedirectKind
 from plugin.domain.template import Template
 from plugin.domain.upload import Upload
-from plugin.errors import Conflict
+from plugin.errors import AlreadyLaunched
 from plugin.store import tables as t
 from plugin.store.database import new_id
 from plugin.store.meta import MetaQueries, from_json, mapping, to_json, within
@@ -64,7 +64,7 @@ class BroadcastQueries(MetaQueries):
         """The broadcast launched under this key before.
 
         Raises:
-            Conflict: the key was used for a different request.
+            AlreadyLaunched: the key was used for a different request.
         """
         if self.dialect == "postgresql":  # two requests with one key: the second waits for the first
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:k))"), {"k": f"{user_id}.{key}"})
@@ -72,11 +72,9 @@ class BroadcastQueries(MetaQueries):
         row = connection.execute(select(i.body_hash, i.response).where(i.user_id == user_id, i.key == key)).first()
         if row is None:
             return None
-        if row.body_hash != body_hash:
-            raise Conflict(
-                "Esta chave de idempotência já foi usada para outro disparo.", "Use uma chave nova para cada disparo."
-            )
         found: str = row.response
+        if row.body_hash != body_hash:
+            raise AlreadyLaunched(found)
         return found
 
     def remember(self, connection: Connection, user_id: str, key: str, body_hash: str, response: str) -> None:

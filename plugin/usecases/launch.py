@@ -151,7 +151,8 @@ def launch(
     Raises:
         NotFound, Forbidden: not this person's operation.
         Invalid: key, queue, agent, window, text, time, first wave or test is wrong.
-        Conflict: the upload is not ready or belongs elsewhere, the template is not approved, the key was used.
+        Conflict: the upload is not ready or belongs elsewhere, the template is not approved.
+        AlreadyLaunched: the key was used for another request.
     """
     principal.require(BROADCAST, request.operation_id)
     if not 8 <= len(idempotency_key) <= 128 or not idempotency_key.isprintable():

@@ -29,6 +29,7 @@ ROW_STATES = tuple(s.value for s in RowState)
 AFTER_ROW = Query("after", "Only lines after this row number", "integer")
 _ROWS, _PAGE = limit(500), limit(200)
 _LANGUAGE = Query("language", "Of the explanations", values=LANGUAGES)
+NOT_NOW = "Not possible in the present state; or the key was used with another body, and `existing` came of that."
 _MISSING = {404: ("Missing, or in an operation that is not yours.", None)}
 
 
@@ -112,8 +113,8 @@ def message_of(given: Mapping[str, Any]) -> launch.LaunchRequest:
     )
 
 
-def launched_answer(launched: launch.Launched) -> HTTPResponse:
-    answer = {"id": launched.broadcast_id, "replayed": launched.replayed}
+def launched_answer(launched: launch.Launched, **more: Any) -> HTTPResponse:
+    answer = {"id": launched.broadcast_id, "replayed": launched.replayed, **more}
     return json_answer(answer, 201, {"Location": f"/desk/api/v1/broadcasts/{launched.broadcast_id}"})
 
 
@@ -294,7 +295,7 @@ ENDPOINTS = (
             on_unknown=text(enum=list(launch.ON_UNKNOWN)),
         ),
         headers=(KEY,),
-        answers={201: ("Launched.", "Launched"), 409: ("Not possible in the present state.", None), **_MISSING},
+        answers={201: ("Launched.", "Launched"), 409: (NOT_NOW, None), **_MISSING},
     ),
     Endpoint(
         "GET",

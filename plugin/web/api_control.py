@@ -7,7 +7,7 @@ from sanic.response import HTTPResponse
 from plugin.domain.access import BROADCAST
 from plugin.usecases import again, control, trial
 from plugin.web.answers import json_answer
-from plugin.web.api_broadcasts import KEY, MESSAGE, START_AT, idempotency_key, launched_answer, message_of
+from plugin.web.api_broadcasts import KEY, MESSAGE, NOT_NOW, START_AT, idempotency_key, launched_answer, message_of
 from plugin.web.endpoint import Call, Endpoint
 from plugin.web.schema import body, listed, moment, nullable, text
 
@@ -72,7 +72,8 @@ async def test(call: Call) -> HTTPResponse:
         idempotency_key=key,
         talk_button=call.services.settings.talk_button,
     )
-    return launched_answer(launched)
+    skipped = [{"address": address, "reason": reason} for address, reason in launched.skipped]
+    return launched_answer(launched, queued=launched.queued, skipped=skipped)
 
 
 ENDPOINTS = (
@@ -155,6 +156,6 @@ ENDPOINTS = (
             numbers=listed(text(80), trial.MAX_NUMBERS),
         ),
         headers=(KEY,),
-        answers={201: ("Launched.", "Launched"), 409: ("Not possible in the present state.", None), **_MISSING},
+        answers={201: ("Launched.", "TestLaunched"), 409: (NOT_NOW, None), **_MISSING},
     ),
 )

@@ -56,7 +56,10 @@ _ANY: Schema = {"type": "object"}
 
 SCHEMAS: Mapping[str, Schema] = {
     "Problem": _object(
-        type=_TEXT, title=_TEXT, status=_COUNT, detail=_TEXT, code=_TEXT, remedy=_TEXT, field=_TEXT, line=_COUNT
+        **dict.fromkeys(("type", "title", "detail", "code", "remedy", "field"), _TEXT),
+        status=_COUNT,
+        line=_COUNT,
+        existing={**_TEXT, "description": "With `already_launched`: the id of the broadcast that the key stands for."},
     ),
     "Session": _object(
         csrf=_TEXT,
@@ -148,6 +151,12 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "DeliveryRows": _items("DeliveryRow", "integer"),
     "Launched": _object(id=_TEXT, replayed=_FLAG),
+    "TestLaunched": _object(
+        id=_TEXT,
+        replayed=_FLAG,
+        queued={**_COUNT, "description": "How many get it, or have got it."},
+        skipped=_list(_object(address=_TEXT, reason={"enum": ["opted_out", "cancelled"]})),
+    ),
     "Requeued": _object(
         queued=_COUNT,
         left_out={**_COUNTS, "description": "Rows that are not sent again, by why."},

@@ -8,6 +8,7 @@ import orjson
 from sanic.response import HTTPResponse
 
 from plugin.errors import (
+    AlreadyLaunched,
     Conflict,
     Forbidden,
     Invalid,
@@ -74,6 +75,7 @@ def problem_of(error: VamosError) -> HTTPResponse:
         error.remedy,
         field=error.field if isinstance(error, Invalid) else "",
         line=error.line if isinstance(error, UnreadableFile) else 0,
+        existing=error.existing if isinstance(error, AlreadyLaunched) else "",
     )
     if isinstance(error, TooManyAttempts):
         answer.headers["Retry-After"] = str(error.seconds)
@@ -81,9 +83,18 @@ def problem_of(error: VamosError) -> HTTPResponse:
 
 
 def problem(
-    status: int, code: str = "", detail: str = "", remedy: str = "", *, field: str = "", line: int = 0
+    status: int,
+    code: str = "",
+    detail: str = "",
+    remedy: str = "",
+    *,
+    field: str = "",
+    line: int = 0,
+    existing: str = "",
 ) -> HTTPResponse:
-    """A problem document. `code` is the stable name for programs, `remedy` what to do about it."""
+    """A problem document. `code` is the stable name for programs, `remedy` what to do about it, `existing` the id of
+    what is there already.
+    """
     title = _TITLE.get(status, "Error")
     code = code or _CODE.get(status, "error")
     body: dict[str, Any] = {
@@ -95,5 +106,6 @@ def problem(
         "remedy": remedy,
         "field": field,
         "line": line,
+        "existing": existing,
     }
     return HTTPResponse(orjson.dumps(body), status=status, content_type=MEDIA_TYPE)

@@ -15,7 +15,7 @@ const TEXTS = {
 export class Problem extends Error {
   constructor(body) {
     super(Object.hasOwn(TEXTS, body.code) ? TEXTS[body.code] : [body.detail, body.remedy].filter(Boolean).join(" "));
-    Object.assign(this, { code: body.code, status: body.status, line: body.line, field: body.field });
+    Object.assign(this, { code: body.code, status: body.status, line: body.line, field: body.field, existing: body.existing });
   }
 }
 
@@ -33,6 +33,7 @@ export function problemOf(text, status) {
 export async function call(method, path, body, headers = {}) {
   const raw = body instanceof Blob;
   let response;
+  let text;
   try {
     response = await fetch(`/desk/api/v1${path}`, {
       method,
@@ -40,10 +41,10 @@ export async function call(method, path, body, headers = {}) {
       body: raw || !body ? body : JSON.stringify(body),
       credentials: "same-origin",
     });
+    text = await response.text();
   } catch {
     throw new Problem({ code: "offline", detail: "Sem conexão com o servidor.", remedy: "Verifique a rede e tente de novo." });
   }
-  const text = await response.text();
   if (!response.ok) throw problemOf(text, response.status);
   return text ? JSON.parse(text) : null;
 }

@@ -1,6 +1,7 @@
 // Novo disparo: choose, upload, say what will happen, confirm, send.
-import { call, csrf, make, newKey, problemOf, show, toast } from "./api.js";
+import { call, csrf, make, problemOf, show, toast } from "./api.js";
 import { clear, fault } from "./dialog.js";
+import { already, intention } from "./once.js";
 import { sendingOptions } from "./options.js";
 import { trialPanel } from "./trial.js";
 
@@ -12,8 +13,7 @@ function start() {
   const count = (n) => n.toLocaleString("pt-BR");
   const people = (n) => `${count(n)} ${n === 1 ? "pessoa" : "pessoas"}`;
   const operation = form.dataset.operation;
-  // One key for one intention: a second click or a repeated request can't send twice.
-  let key = newKey();
+  const launching = intention(`launch ${operation}`);
   let file = null;
   let upload = null;
   let uploading = null;
@@ -87,7 +87,6 @@ function start() {
   function send(chosen) {
     file = chosen;
     upload = null;
-    key = newKey();
     uploading?.abort();
     const problem = one("[data-file-problem]");
     show(problem, "");
@@ -244,17 +243,36 @@ function start() {
   one("[data-really]").addEventListener("click", async (event) => {
     event.target.disabled = true;
     clear(form);
-    show(one("[data-launch-problem]"), "");
+    const problem = one("[data-launch-problem]");
+    show(problem, "");
     try {
-      const launched = await call("POST", "/broadcasts", { ...message(), ...options.body() }, { "Idempotency-Key": key });
+      const launched = await launching.post("/broadcasts", { ...message(), ...options.body() });
       location.assign(`/desk/broadcasts/${launched.id}`);
     } catch (error) {
       event.target.disabled = false;
       dialog.close();
-      fault(form, error, one("[data-launch-problem]"));
-      if (error.status < 500 && error.code !== "offline") key = newKey();
+      if (error.code === "already_launched") return launchedBefore(problem, error.existing);
+      fault(form, error, problem);
+      if (launching.doubtful()) doubt(problem, error);
     }
   });
+
+  function launchedBefore(problem, id) {
+    const text = "O disparo já foi criado, com as opções de antes: o que você mudou depois não vale para ele.";
+    const again = { textContent: "Enviar outro" };
+    again.onclick = () => {
+      launching.another();
+      show(problem, "");
+      one("[data-send]").focus();
+    };
+    already(problem, text, { href: `/desk/broadcasts/${id}`, textContent: "Ver o disparo" }, again);
+  }
+
+  // The answer of this click or of an earlier one never came.
+  function doubt(problem, error) {
+    const text = `${error.field ? "" : `${error.message} `}Um envio seu ficou sem resposta: o disparo pode já ter sido criado. Enviar de novo não o repete.`;
+    already(problem, text, { href: "/desk/broadcasts", textContent: "Ver os disparos" });
+  }
 
   // What a launch and a test send have in common.
   function message() {

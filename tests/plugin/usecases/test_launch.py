@@ -14,7 +14,7 @@ from plugin.domain.access import Principal
 from plugin.domain.hours import SendingHours
 from plugin.domain.redirect import Redirect, RedirectKind
 from plugin.domain.wave import FirstWave
-from plugin.errors import Conflict, Forbidden, Invalid, NotFound
+from plugin.errors import AlreadyLaunched, Conflict, Forbidden, Invalid, NotFound
 from plugin.store.database import micros
 from plugin.testing.clock import SettableClock
 from plugin.testing.scenario import Scenario
@@ -50,10 +50,12 @@ def test_the_same_key_with_the_same_request_is_one_broadcast(scenario: Scenario)
 
 def test_the_same_key_with_another_request_is_refused(scenario: Scenario) -> None:
     upload = scenario.upload([scenario.number()])
-    launch(scenario.store, scenario.operator, scenario.request(upload), idempotency_key="key-one-1")
+    first = launch(scenario.store, scenario.operator, scenario.request(upload), idempotency_key="key-one-1")
     other = scenario.request(upload, redirect_=RedirectKind.NOTIFICATION)
-    with pytest.raises(Conflict, match="chave"):
+    with pytest.raises(AlreadyLaunched, match="já foi criado") as refused:
         launch(scenario.store, scenario.operator, other, idempotency_key="key-one-1")
+    assert refused.value.existing == first.broadcast_id
+    assert "chave" not in str(refused.value)  # what an operator never saw is no remedy
 
 
 def test_launches_that_race_with_one_key_make_one_broadcast(scenario: Scenario) -> None:

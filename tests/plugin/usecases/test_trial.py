@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,14 +13,14 @@ from plugin.domain.access import Principal
 from plugin.domain.hours import SendingHours
 from plugin.domain.redirect import Outcome, RedirectKind
 from plugin.domain.wave import FirstWave
-from plugin.errors import Conflict, Forbidden, Invalid, NotFound
+from plugin.errors import AlreadyLaunched, Conflict, Forbidden, Invalid, NotFound
 from plugin.testing.scenario import Scenario
-from plugin.usecases.launch import Launched, launch
+from plugin.usecases.launch import launch
 from plugin.usecases.report import list_broadcasts, report, report_rows
-from plugin.usecases.trial import send_trial
+from plugin.usecases.trial import TrialLaunched, send_trial
 
 
-def send(scenario: Scenario, upload: str, numbers: Sequence[str], row: int | None = None, **more: Any) -> Launched:
+def send(scenario: Scenario, upload: str, numbers: Sequence[str], row: int | None = None, **more: Any) -> TrialLaunched:
     key = more.pop("key", "a key of tests")
     principal = more.pop("principal", scenario.operator)
     return send_trial(scenario.store, principal, scenario.request(upload, **more), numbers, row, idempotency_key=key)
@@ -66,7 +67,10 @@ def test_who_opted_out_is_skipped_and_said_to_be(scenario: Scenario) -> None:
     upload, gone, stays = scenario.upload([scenario.number()]), scenario.number(), scenario.number()
     with scenario.store.write() as connection:
         scenario.store.write_opt_out(connection, gone, "word")
-    broadcast = send(scenario, upload, [gone, stays]).broadcast_id
+    sent = send(scenario, upload, [gone, stays])
+    assert (sent.queued, sent.skipped) == (1, ((gone, "opted_out"),))
+    assert send(scenario, upload, [gone, stays]) == replace(sent, replayed=True)
+    broadcast = sent.broadcast_id
     rows = report_rows(scenario.store, scenario.operator, broadcast)
     assert [(row["row"], row["address"], row["state"], row["reason"]) for row in rows] == [
         (1, gone, "skipped", "opted_out"), (2, stays, "queued", ""),
@@ -95,11 +99,11 @@ def test_tests_are_listed_only_when_asked_for(scenario: Scenario) -> None:
 def test_a_key_stands_for_one_test_with_its_numbers_and_row(scenario: Scenario) -> None:
     upload, phone = scenario.upload([scenario.number(), scenario.number()]), scenario.number()
     first = send(scenario, upload, [phone])
-    assert send(scenario, upload, [phone.replace("+55", "")]) == Launched(first.broadcast_id, replayed=True)
+    assert send(scenario, upload, [phone.replace("+55", "")]) == replace(first, replayed=True)
     for numbers, row in (([scenario.number()], None), ([phone], 2)):
-        with pytest.raises(Conflict, match="chave"):
+        with pytest.raises(AlreadyLaunched):
             send(scenario, upload, numbers, row)
-    with pytest.raises(Conflict, match="chave"):
+    with pytest.raises(AlreadyLaunched):
         launch(scenario.store, scenario.operator, scenario.request(upload), idempotency_key="a key of tests")
 
 

@@ -11,6 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from plugin.domain.delivery import DeliveryState
+from plugin.usecases.consent import suppress
 
 from .conftest import Site
 
@@ -159,9 +160,10 @@ async def test_a_test_send_is_a_broadcast_that_the_list_leaves_out(desk: Desk) -
     body = await desk.body(numbers=["31 99876-5432"], row=2, redirect={"kind": "human"})
     answer = await desk.post("/test", body)
     assert answer.status_code == 201, answer.text
-    await fits(desk, "Launched", answer.json())
+    await fits(desk, "TestLaunched", answer.json())
     broadcast = answer.json()["id"]
     assert answer.headers["Location"] == f"{API}/broadcasts/{broadcast}"
+    assert (answer.json()["queued"], answer.json()["skipped"]) == (1, [])
     found = await desk.report(broadcast)
     assert (found["test"], found["rows"], found["redirect"]["kind"]) == (True, 1, "human")
     assert (await desk.client.get(f"{API}/broadcasts")).json()["items"] == []
@@ -180,3 +182,25 @@ async def test_a_test_send_is_a_broadcast_that_the_list_leaves_out(desk: Desk) -
         assert (refused.status_code, refused.json()["field"]) == (400, field), refused.text
     without_key = await desk.client.post(f"{API}/broadcasts/test", json=body)
     assert without_key.json()["field"] == "Idempotency-Key"
+
+
+async def test_a_used_key_with_another_body_says_what_was_launched_under_it(desk: Desk) -> None:
+    body, key = await desk.body(), {"Idempotency-Key": "one and the same"}
+    first = await desk.client.post(f"{API}/broadcasts", json=body, headers=key)
+    trial = {**body, "numbers": ["31 99876-5432"]}
+    for path, changed in (("", {**body, "hours": HOURS}), ("/test", trial)):
+        refused = await desk.client.post(f"{API}/broadcasts{path}", json=changed, headers=key)
+        assert refused.status_code == 409
+        assert (refused.json()["code"], refused.json()["existing"]) == ("already_launched", first.json()["id"])
+        await fits(desk, "Problem", refused.json())
+    again = await desk.client.post(f"{API}/broadcasts", json=body, headers=key)
+    assert again.json() == {"id": first.json()["id"], "replayed": True}
+
+
+async def test_a_test_send_says_who_is_left_out(desk: Desk) -> None:
+    await asyncio.to_thread(suppress, desk.site.store, desk.site.scenario.operator, "31988887777")
+    body = await desk.body(numbers=["31 98888-7777", "31 99876-5432"])
+    answer = await desk.post("/test", body)
+    await fits(desk, "TestLaunched", answer.json())
+    found = answer.json()
+    assert (found["queued"], found["skipped"]) == (1, [{"address": "+5531988887777", "reason": "opted_out"}])

@@ -9,6 +9,7 @@ from plugin.store.database import Database, new_id
 from plugin.store.desk import DeskQueries
 from plugin.store.dispatchers import DispatcherQueries
 from plugin.store.replies import ReplyQueries
+from plugin.store.reports import ReportQueries
 from plugin.store.uploads import UploadQueries
 
 
@@ -17,6 +18,7 @@ class Store(
     AccessQueries,
     CatalogueQueries,
     BroadcastQueries,
+    ReportQueries,
     ReplyQueries,
     DeskQueries,
     DispatcherQueries,

@@ -1,11 +1,10 @@
-"""Launch and report: a broadcast's rows are made and counted by the database, never one object a row."""
+"""Launch: a broadcast's rows are made by the database, never one object a row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from sqlalchemy import and_, func, or_, select, text
+from sqlalchemy import or_, select, text
 from sqlalchemy.engine import Connection
 
 from plugin.domain.broadcast import ButtonRule, redirect_to_json, rule_to_json
@@ -15,9 +14,8 @@ from plugin.domain.upload import Upload
 from plugin.errors import AlreadyLaunched
 from plugin.store import tables as t
 from plugin.store.database import new_id
-from plugin.store.meta import MetaQueries, from_json, mapping, to_json, within
+from plugin.store.meta import MetaQueries, to_json
 from plugin.usecases.launch import LaunchRequest, OperationFacts
-from plugin.usecases.report import BroadcastSummary, rfc3339
 
 _DELIVERIES = """
 INSERT INTO delivery (broadcast_id, row, line, state, reason, sender, address, canonical, variables, redirect,
@@ -42,24 +40,13 @@ FROM upload_row u LEFT JOIN opt_out o ON o.canonical = :canonical
 WHERE u.upload_id = :upload AND u.row = :row
 """
 
-#: Messages to the broadcast's number, while it may be answered, that are attributed to nothing, from people it reached.
-_LOOSE = """
-SELECT COUNT(*) FROM broadcast b
-JOIN inbound i ON i.sender = b.sender AND i.delivery_id IS NULL
-    AND i.at BETWEEN b.created_at AND COALESCE(b.finished_at, CAST(:now AS BIGINT)) + b.window
-JOIN contact c ON c.id = i.contact_id
-JOIN delivery d ON d.canonical = c.canonical AND d.sender = c.sender AND d.broadcast_id = b.id
-WHERE b.id = :b AND i.routed_at IS NOT NULL AND d.state IN ('unknown', 'sent', 'delivered', 'read')
-    AND i.at BETWEEN d.claimed_at AND d.claimed_at + b.window
-"""
-
-_TIMES = ("not_before", "sent_at", "delivered_at", "read_at", "failed_at", "replied_at")
+#: New rows that change what the planner should think of the table.
+_MANY = 500
 
 
 class BroadcastQueries(MetaQueries):
-    """Queries on `broadcast` and on `delivery` as a whole."""
+    """Queries that launch a broadcast."""
 
-    # ------------------------------------------------------------------ launch
     def replayed(self, connection: Connection, user_id: str, key: str, body_hash: str) -> str | None:
         """The broadcast launched under this key before.
 
@@ -190,6 +177,15 @@ class BroadcastQueries(MetaQueries):
             self._bound_wave(connection, broadcast_id, request.first_wave.size)
         return broadcast_id
 
+    def deliveries_came(self, rows: int) -> None:
+        """Tell PostgreSQL's planner of so many new rows: before it knows, finding one takes 30 times as long.
+
+        After the launch's transaction: statistics wait for one another.
+        """
+        if self.dialect == "postgresql" and rows >= _MANY:
+            with self.write() as connection:
+                connection.execute(text("ANALYZE delivery"))
+
     def _bound_wave(self, connection: Connection, broadcast_id: str, size: int) -> None:
         """Note where the first wave ends. No further when opt-outs left nobody beyond: all of it is the wave then."""
         d = t.delivery.c
@@ -198,199 +194,3 @@ class BroadcastQueries(MetaQueries):
         if len(last) == 2:
             b = t.broadcast
             connection.execute(b.update().where(b.c.id == broadcast_id).values(wave_end=last[0]))
-
-    # ------------------------------------------------------------------ report
-    def broadcast_facts(self, broadcast_id: str) -> Mapping[str, Any] | None:
-        b = t.broadcast.c
-        with self.read() as connection:
-            row = connection.execute(
-                select(
-                    t.broadcast,
-                    t.operation.c.name.label("operation"),
-                    t.app_user.c.name.label("author"),
-                    t.queue.c.name.label("queue"),
-                    t.sender.c.held_until,
-                    t.sender.c.hold_reason,
-                )
-                .select_from(
-                    t.broadcast.join(t.operation, b.operation_id == t.operation.c.id)
-                    .join(t.app_user, b.created_by == t.app_user.c.id)
-                    .outerjoin(t.queue, b.queue_id == t.queue.c.id)
-                    .outerjoin(t.sender, b.sender == t.sender.c.id)
-                )
-                .where(b.id == broadcast_id)
-            ).first()
-            if row is None:
-                return None
-            facts = mapping(row)
-            agent = connection.execute(select(t.app_user.c.name).where(t.app_user.c.id == facts["agent_id"])).scalar()
-        facts.update(
-            agent=agent,
-            created_by=facts["author"],
-            template=from_json(facts["template"])["name"],
-            hours=from_json(facts["hours"]),
-            first_wave=from_json(facts["first_wave"]),
-            test=bool(facts["test"]),
-            held_until=facts["held_until"] if (facts["held_until"] or 0) > self.now() else None,
-        )
-        return facts
-
-    def delivery_counts(self, broadcast_id: str) -> list[tuple[str, str, int]]:
-        """(state, reason, count); the reason only of rows that are skipped or deferred."""
-        with self.read() as connection:
-            # One statement, so that the counts are of one instant.
-            rows = connection.execute(
-                text(
-                    "SELECT state, '' AS why, COUNT(*) FROM delivery WHERE broadcast_id = :b"
-                    " AND state NOT IN ('skipped', 'deferred') GROUP BY state"
-                    " UNION ALL SELECT state, reason, COUNT(*) FROM delivery WHERE broadcast_id = :b"
-                    f" AND state IN ('skipped', 'deferred') AND {t.EXPLAINED} GROUP BY state, reason"
-                ),
-                {"b": broadcast_id},
-            ).all()
-        return [(row[0], row[1], int(row[2])) for row in rows]
-
-    def reply_counts(self, broadcast_id: str) -> tuple[int, dict[str, int], int]:
-        """(contacts who answered, contacts redirected by outcome, messages that could not be attributed).
-
-        Unattributed: from a person this broadcast reached, inside its window, yet no delivery could be proved.
-        """
-        values = {"b": broadcast_id}
-        with self.read() as connection:
-            replied = connection.execute(
-                text("SELECT COUNT(*) FROM delivery WHERE broadcast_id = :b AND replied_at IS NOT NULL"), values
-            ).scalar_one()
-            outcomes = connection.execute(
-                text(
-                    "SELECT i.outcome, COUNT(DISTINCT d.id) FROM delivery d JOIN inbound i ON i.delivery_id = d.id"
-                    " WHERE d.broadcast_id = :b AND d.replied_at IS NOT NULL AND i.redirected_at IS NOT NULL"
-                    " GROUP BY i.outcome"
-                ),
-                values,
-            ).all()
-            loose = connection.execute(text(_LOOSE), {**values, "now": self.now()}).scalar_one()
-        return int(replied), {row[0]: int(row[1]) for row in outcomes if row[0]}, int(loose)
-
-    def failure_counts(self, broadcast_id: str) -> list[dict[str, Any]]:
-        """Failures by the provider's code: code, message of the last one, count; the most frequent first."""
-        with self.read() as connection:
-            rows = connection.execute(
-                text(
-                    "SELECT COALESCE(d.error_code, '') AS code, d.error AS message, f.count FROM"
-                    " (SELECT COUNT(*) AS count, MAX(id) AS last FROM delivery WHERE broadcast_id = :b"
-                    f" AND state = 'failed' AND {t.EXPLAINED} GROUP BY COALESCE(error_code, '')) AS f"
-                    " JOIN delivery d ON d.id = f.last ORDER BY f.count DESC"
-                ),
-                {"b": broadcast_id},
-            ).all()
-        return [mapping(row) for row in rows]
-
-    def broadcasts_page(
-        self,
-        operations: frozenset[str] | str,
-        operation_id: str | None,
-        after: str | None,
-        limit: int,
-        tests: bool = False,
-    ) -> list[BroadcastSummary]:
-        """Newest first; `after` is the id of the last one of the page before. `tests`: test sends too."""
-        b = t.broadcast.c
-        conditions = within(b.operation_id, operations, operation_id)
-        with self.read() as connection:
-            if after is not None:
-                # Within reach only: a foreign id must look like one that doesn't exist.
-                last = connection.execute(select(b.created_at).where(b.id == after, *conditions)).scalar()
-                if last is None:
-                    return []
-                conditions.append(or_(b.created_at < last, and_(b.created_at == last, b.id < after)))
-            if not tests:
-                conditions.append(b.test.is_(False))
-            rows = connection.execute(
-                select(t.broadcast, t.operation.c.name.label("operation"), t.app_user.c.name.label("author"))
-                .select_from(
-                    t.broadcast.join(t.operation, b.operation_id == t.operation.c.id).join(
-                        t.app_user, b.created_by == t.app_user.c.id
-                    )
-                )
-                .where(*conditions)
-                .order_by(b.created_at.desc(), b.id.desc())
-                .limit(limit)
-            ).all()
-            counts: dict[str, dict[str, int]] = {row.id: {} for row in rows}
-            d = t.delivery.c
-            for broadcast_id, state, count in connection.execute(
-                select(d.broadcast_id, d.state, func.count())
-                .where(d.broadcast_id.in_(list(counts)))
-                .group_by(d.broadcast_id, d.state)
-            ):
-                counts[broadcast_id][state] = int(count)
-        return [
-            BroadcastSummary(
-                id=row.id,
-                operation_id=row.operation_id,
-                operation=row.operation,
-                template=from_json(row.template)["name"],
-                filename=row.filename,
-                redirect=row.redirect,
-                state=row.state,
-                rows=row.rows,
-                created_by=row.author,
-                created_at=row.created_at,
-                states=counts[row.id],
-                start_at=row.start_at,
-                test=bool(row.test),
-            )
-            for row in rows
-        ]
-
-    def delivery_rows(self, broadcast_id: str, state: str | None, after: int, limit: int) -> list[dict[str, Any]]:
-        """Lines in file order after row number `after`, with the reply that was attributed to each."""
-        d, i = t.delivery.c, t.inbound.c
-        condition, order = [d.broadcast_id == broadcast_id, d.row > after], d.row
-        if state is not None:
-            # By id, which grows with the row: the index has the rows of one state in this order.
-            e = t.delivery.alias().c
-            last = select(e.id).where(e.broadcast_id == broadcast_id, e.row <= after).order_by(e.row.desc()).limit(1)
-            condition, order = [d.broadcast_id == broadcast_id, d.state == state], d.id
-            if after:
-                condition.append(d.id > func.coalesce(last.scalar_subquery(), 0))
-        with self.read() as connection:
-            rows = connection.execute(
-                select(
-                    d.row, d.line, d.address, d.state, d.reason, d.error_code, d.error, d.attempts, d.not_before,
-                    d.sent_at, d.delivered_at, d.read_at, d.failed_at, d.replied_at, i.text.label("reply"), i.outcome,
-                    i.proof, i.redirected_by,
-                )
-                .select_from(t.delivery.outerjoin(t.inbound, and_(i.delivery_id == d.id, i.interaction.is_(True))))
-                .where(*condition)
-                .order_by(order)
-                .limit(limit)
-            )  # fmt: skip
-            names = tuple(rows.keys())
-            # A download has a million of them.
-            found = [dict(zip(names, row, strict=True)) for row in rows.all()]
-            refused = [values["row"] for values in found if values["state"] == "rejected"]
-            reasons = self._refused_lines(connection, broadcast_id, refused) if refused else {}
-        for values in found:
-            for name in _TIMES:
-                if values[name] is not None:
-                    values[name] = rfc3339(values[name])
-            if values["row"] in reasons:
-                values["error"] = reasons[values["row"]]
-        return found
-
-    def _refused_lines(self, connection: Connection, broadcast_id: str, rows: list[int]) -> dict[int, str]:
-        """What the check of the file said about its refused lines, by row number."""
-        u, b = t.upload_row.c, t.broadcast.c
-        found = connection.execute(
-            select(u.row, u.errors)
-            .select_from(t.upload_row.join(t.broadcast, b.upload_id == u.upload_id))
-            .where(b.id == broadcast_id, u.row.in_(rows))
-        ).all()
-        return {row: " ".join(_said(error) for error in from_json(errors or "[]")) for row, errors in found}
-
-
-def _said(error: Mapping[str, str]) -> str:
-    """One refused cell in words, without its value."""
-    where = f"{error['column']}: " if error["column"] else ""
-    return f"{where}{error['reason']} {error['remedy']}"

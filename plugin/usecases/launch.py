@@ -118,6 +118,7 @@ class LaunchStore(Protocol):
         template: Template, buttons: Mapping[int, ButtonRule], user_id: str,
     ) -> str: ...  # fmt: skip
     def remember(self, connection: Connection, user_id: str, key: str, body_hash: str, response: str) -> None: ...
+    def deliveries_came(self, rows: int) -> None: ...
     def audit(self, connection: Connection, user_id: str | None, action: str, target: str, **detail: Any) -> None: ...
 
 
@@ -201,6 +202,7 @@ def launch(
             hours=request.hours and request.hours.to_json(),
             first_wave=request.first_wave and request.first_wave.to_json(), test=request.trial is not None,
         )  # fmt: skip
+    store.deliveries_came(upload.rows)
     return Launched(broadcast_id, replayed=False)
 
 

@@ -129,7 +129,7 @@ class Page:
 
 
 class ReportStore(Protocol):
-    """What reporting asks of the store; see `plugin.store.broadcasts`."""
+    """What reporting asks of the store; see `plugin.store.reports`."""
 
     def broadcast_facts(self, broadcast_id: str) -> Mapping[str, Any] | None: ...
     def delivery_counts(self, broadcast_id: str) -> list[tuple[str, str, int]]: ...

@@ -41,6 +41,14 @@ def test_people_who_opted_out_between_upload_and_launch_are_skipped(scenario: Sc
     assert (found.states["queued"], found.skipped) == (1, {"opted_out": 1})
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_postgresql_knows_of_many_new_rows_as_soon_as_they_are_launched(scenario: Scenario) -> None:
+    scenario.launch([scenario.number() for _ in range(500)])
+    with scenario.store.read() as connection:
+        known = connection.execute(text("SELECT reltuples FROM pg_class WHERE relname = 'delivery'")).scalar_one()
+    assert known >= 500
+
+
 def test_the_same_key_with_the_same_request_is_one_broadcast(scenario: Scenario) -> None:
     request = scenario.request(scenario.upload([scenario.number()]))
     first = launch(scenario.store, scenario.operator, request, idempotency_key="key-one-1")

@@ -27,7 +27,11 @@ def refused(answer: httpx.Response, secrets: Iterable[str] = ()) -> SendError:
     if error is None:
         return _without_error_object(answer, text)
     raw = {"http_status": answer.status_code, "error": error}
-    return Refused(_found(error, answer.status_code), _message(error), raw, retry_after=_retry_after(answer))
+    found = _found(error, answer.status_code)
+    if answer.status_code >= 500 and of_meta(found.code) is None:
+        # Not a code of Meta's: a gateway in between may speak JSON, too, and the message may have been accepted.
+        return Ambiguous(_message(error), f"http_{answer.status_code}", raw)
+    return Refused(found, _message(error), raw, retry_after=_retry_after(answer))
 
 
 def not_understood(answer: httpx.Response) -> Ambiguous:

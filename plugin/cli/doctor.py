@@ -113,7 +113,7 @@ def _holds(services: Services, options: argparse.Namespace) -> str:
     if found:
         names = ", ".join(f"{one.filename} of {one.operation} ({one.waiting} rows wait)" for one in found)
         raise Conflict(
-            f"{len(found)} on hold: {names}. {found[0].reason}",
+            f"{len(found)} on hold: {names}. {found[0].why or ''}",
             "Decide with `vamos reconcile`, or on the broadcast's page.",
         )
     return "none on hold"

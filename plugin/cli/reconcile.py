@@ -8,7 +8,7 @@ from plugin.cli.console import say, stdout
 from plugin.cli.user import open_configured
 from plugin.domain.access import LOCAL_ADMIN
 from plugin.errors import Invalid, NotFound
-from plugin.usecases.reconcile import OnHold, on_hold
+from plugin.usecases.reconcile import SEND, OnHold, on_hold
 from plugin.usecases.reconcile import reconcile as end_hold
 
 EVERY = "all"
@@ -30,6 +30,12 @@ def reconcile(options: argparse.Namespace) -> int:
             raise NotFound(f"No broadcast {options.broadcast!r} is on hold.", f"On hold: {listed}.")
         if options.rows is None:
             raise Invalid("What becomes of the waiting rows?", "Write --rows unknown or --rows send.")
+        if options.rows == SEND and not options.accept_risk:
+            raise Invalid(
+                "The waiting rows may have got the message after the backup was made: who got it gets it again, and so"
+                " does who opted out after it.",
+                "Import your suppression list, check with the provider what was sent, and then add --accept-risk.",
+            )
         for one in chosen:
             waiting = end_hold(services.store, LOCAL_ADMIN, one.id, rows=options.rows, accept_risk=options.accept_risk)
             stdout(f"{one.id} {one.filename}: {waiting} rows {_DONE[options.rows]}")
@@ -43,6 +49,6 @@ _DONE = {"unknown": "taken for unknown", "send": "will be sent"}
 
 def _print(found: list[OnHold]) -> None:
     for one in found:
-        stdout(f"{one.id} {one.operation}, {one.filename}: {one.waiting} rows wait\n  {one.reason}")
+        stdout(f"{one.id} {one.operation}, {one.filename}: {one.waiting} rows wait\n  {one.why or ''}")
     if not found:
         say("No broadcast is on hold.")

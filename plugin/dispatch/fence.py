@@ -29,6 +29,9 @@ NOTE_EVERY = 0.1
 #: A file whose own times differ by more than so many seconds from those written in it was copied, not written, here.
 _COPIED = 3.0
 _COPIED_KEEPING_TIMES = 60.0
+#: Longest wait for another process of this machine that is writing the file, and how often it is looked at.
+_LOCK_SECONDS = 1.0
+_LOCK_STEP = 0.01
 
 
 class Sidecar:
@@ -105,12 +108,27 @@ class Sidecar:
         finally:
             draft.unlink(missing_ok=True)
 
+    def _lock(self, descriptor: int) -> None:
+        """Wait for the others, but not for ever: a frozen process must not stop those that work.
+
+        Raises:
+            OSError: somebody has held the lock for too long.
+        """
+        for _ in range(int(_LOCK_SECONDS / _LOCK_STEP)):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_LOCK_STEP)
+            else:
+                return
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(f"{self.file}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._lock(descriptor)
             yield
         finally:
             os.close(descriptor)

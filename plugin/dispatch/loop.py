@@ -25,6 +25,7 @@ from plugin.dispatch.house import Housekeeping
 from plugin.dispatch.process import alive, this_process
 from plugin.domain.delivery import DeliveryState
 from plugin.domain.template import Template
+from plugin.domain.why import Why
 from plugin.usecases.dispatch import (
     Claim,
     Claimed,
@@ -53,6 +54,10 @@ LOOK_FOR_MESSAGES = 0.05
 HOUSEKEEPING = 1.0
 #: A claim whose commit was not confirmed is looked for after so many seconds.
 STRAY_SECONDS = 30.0
+#: Longest wait in seconds before the database is asked again.
+FURTHEST = 2.0
+#: A send that has not ended after so many seconds is given up: its outcome is unknown.
+HANG_SECONDS = 60.0
 #: Longest wait for sends in flight when the process is asked to stop.
 DRAIN_SECONDS = 10.0
 DAY = 24 * 3600 * 1_000_000
@@ -91,7 +96,8 @@ class Dispatcher:
         self._broadcasts: list[dict[str, Any]] = []
         self._templates: dict[str, Template] = {}
         self._claim_at: dict[str, float] = {}  # broadcast: time.monotonic() before which asking is pointless
-        self._look_at = self._messages_at = self._house_at = 0.0
+        self._look_at = self._messages_at = 0.0
+        self._turn = 0
         self._last: dict[str, float] = {}  # sending number: when the last message of this process really began
         self._flying: set[asyncio.Task[None]] = set()
         self._open: set[int] = set()  # deliveries claimed and not yet settled, and messages
@@ -105,6 +111,7 @@ class Dispatcher:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`, then drain: claim nothing new, settle what is in flight, leave the list of dispatchers."""
         keeper = asyncio.create_task(self._keep_alive())
+        house = asyncio.create_task(self._keep_house())
         stopper = asyncio.create_task(self._wake_on(stop))
         try:
             while not stop.is_set():
@@ -118,9 +125,9 @@ class Dispatcher:
                     continue
                 await self._until(next_at)
         finally:
-            keeper.cancel()
-            stopper.cancel()
-            await asyncio.gather(keeper, stopper, return_exceptions=True)
+            for task in (keeper, house, stopper):
+                task.cancel()
+            await asyncio.gather(keeper, house, stopper, return_exceptions=True)
             await self._drain()
 
     async def _round(self) -> float:
@@ -129,20 +136,13 @@ class Dispatcher:
         now = time.monotonic()
         if self._fence.mark is None or self._epoch is None:
             return now + 0.1
-        if now >= self._house_at:
-            self._house_at = now + HOUSEKEEPING
-            await self._call(self._house.keep)
         if now >= self._messages_at:
             await self._claim_messages(now)
         if now >= self._look_at:
             self._look_at = now + LOOK_FOR_BROADCASTS
             self._broadcasts = await self._call(self._store.running_broadcasts)
-        for position, broadcast in enumerate(self._broadcasts):
-            # Broadcasts that wait behind this one get their share of the slots.
-            share = max(1, self._free() // (len(self._broadcasts) - position))
-            if self._free() > 0 and now >= self._claim_at.get(broadcast["id"], 0.0):
-                await self._claim_deliveries(broadcast, share)
-        due = [self._look_at, self._messages_at, self._house_at]
+        await self._claim_in_turn(now)
+        due = [self._look_at, self._messages_at]
         if self._free() > 0:
             due += [self._claim_at.get(broadcast["id"], 0.0) for broadcast in self._broadcasts]
         return min(due)
@@ -168,6 +168,17 @@ class Dispatcher:
             except Exception:
                 log.exception("This dispatcher could not renew itself in the database")
             await asyncio.sleep(RENEW_EVERY if time.monotonic() < self._sends_until else 0.5)
+
+    async def _keep_house(self) -> None:
+        """Beside sending, not between two rounds of it: a chore may take its time."""
+        while True:
+            await asyncio.sleep(HOUSEKEEPING)
+            if self._epoch is None or self._fence.mark is None:
+                continue
+            try:
+                await self._call(self._house.keep)
+            except Exception:
+                log.exception("Housekeeping will be tried again")
 
     async def _return_strays(self) -> None:
         if self._claiming or self._epoch is None:  # what a claim that still runs has committed is no stray
@@ -197,6 +208,21 @@ class Dispatcher:
         open_slots = min(self._window, 1 + 2 * self._answers)
         return open_slots - len(self._open) - len(self._open_messages)
 
+    async def _claim_in_turn(self, now: float) -> None:
+        """Test sends first, the others one after the other: a big broadcast does not keep the rest waiting."""
+        first = self._turn % len(self._broadcasts) if self._broadcasts else 0
+        turn = sorted(self._broadcasts[first:] + self._broadcasts[:first], key=lambda b: not b["test"])
+        for position, broadcast in enumerate(turn):
+            share = max(1, self._free() // (len(turn) - position))
+            if self._free() <= 0 or now < self._claim_at.get(broadcast["id"], 0.0):
+                continue
+            try:
+                if await self._claim_deliveries(broadcast, share):
+                    self._turn += 1
+            except Exception:
+                log.exception("Nothing could be claimed of broadcast %s; the others go on", broadcast["id"])
+                self._claim_at[broadcast["id"]] = time.monotonic() + 1.0
+
     async def _claim_messages(self, now: float) -> None:
         """Messages to people in conversation go before anything of a broadcast."""
         free = self._free()
@@ -215,22 +241,21 @@ class Dispatcher:
             self._open_messages.add(message.id)
             self._fly(self._one_message(message, self._moment(message.send_at), _Tenure(epoch, known.installation)))
 
-    async def _claim_deliveries(self, broadcast: dict[str, Any], limit: int) -> None:
+    async def _claim_deliveries(self, broadcast: dict[str, Any], limit: int) -> int:
         connector = self._connectors.get(broadcast["channel"])
         if connector is None:
-            reason = f"O canal {broadcast['channel']} não está configurado."
-            await self._call(self._store.pause_broadcast, broadcast["id"], reason)
-            return
+            why = Why("no_channel", {"channel": broadcast["channel"]})
+            await self._call(self._store.pause_broadcast, broadcast["id"], why)
+            return 0
         known, epoch = self._fence.mark, self._epoch
         if epoch is None or known is None:
-            return
+            return 0
         try:
             template = self._template(broadcast)
         except Exception:
             log.exception("The template of broadcast %s can't be read", broadcast["id"])
-            reason = "A mensagem guardada com este disparo não pôde ser lida."
-            await self._call(self._store.pause_broadcast, broadcast["id"], reason)
-            return
+            await self._call(self._store.pause_broadcast, broadcast["id"], Why("unreadable_template"))
+            return 0
         start = self._last.get(broadcast["sender"], 0.0) - time.monotonic()
         self._claiming = True
         try:
@@ -252,6 +277,7 @@ class Dispatcher:
             self._open.add(claimed.id)
             moment = self._moment(claimed.send_at)
             self._fly(self._one_delivery(connector, template, claimed, moment, claim.interval / 1e6, tenure))
+        return len(claim.rows)
 
     def _claim(self, broadcast_id: str, limit: int, epoch: int, rules: ClaimRules, start: int) -> Claim:
         """Claim, and remember it in the file beside the settings before the first byte leaves."""
@@ -311,7 +337,14 @@ class Dispatcher:
     def _fly(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)
         self._flying.add(task)
-        task.add_done_callback(self._flying.discard)
+        # A connector answers in time by itself; one that hangs must not keep its slot for ever.
+        hangs = asyncio.get_running_loop().call_later(HANG_SECONDS, task.cancel)
+
+        def landed(task: asyncio.Task[None]) -> None:
+            hangs.cancel()
+            self._flying.discard(task)
+
+        task.add_done_callback(landed)
 
     async def _settle(self) -> None:
         deliveries, self._settled = self._settled, []
@@ -342,8 +375,8 @@ class Dispatcher:
         return found
 
     def _moment(self, at: int) -> float:
-        """Microseconds UTC as time.monotonic()."""
-        return time.monotonic() + (at - self._store.now()) / 1e6
+        """Microseconds UTC as time.monotonic(); never far away, for the clock may be turned back at any time."""
+        return time.monotonic() + min((at - self._store.now()) / 1e6, FURTHEST)
 
     async def _until(self, moment: float) -> None:
         """Sleep until `moment` or until something happens."""

@@ -18,7 +18,7 @@ class Identity:
 
 
 def this_process() -> Identity:
-    return Identity(socket.gethostname(), os.getpid(), _started(os.getpid()))
+    return Identity(_host(), os.getpid(), _started(os.getpid()))
 
 
 def alive(pid: int, process: str) -> bool:
@@ -35,6 +35,14 @@ def alive(pid: int, process: str) -> bool:
         pass
     started = _started(pid)
     return not (started and process) or started == process
+
+
+def _host() -> str:
+    """The machine as far as pids are concerned: containers may share a host name without seeing each other's."""
+    try:
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 (a name, not a path)
+    except OSError:
+        return socket.gethostname()
 
 
 def _started(pid: int) -> str:

@@ -33,7 +33,8 @@ class Refusal:
     """One row of a channel's error table.
 
     `seconds` is the wait of `BACK_OFF` and `DEFER`, and the first wait of `RETRY`; `tries` counts further attempts
-    of `RETRY` and `DEFER`. The texts are for the operator: what happened, and what to do (empty: nothing).
+    of `RETRY` and `DEFER`. `unwell`: it speaks of the provider, not of this recipient or message: enough of it opens
+    the number's breaker. The texts are for the operator: what happened, and what to do (empty: nothing).
     """
 
     code: str
@@ -44,6 +45,7 @@ class Refusal:
     remedy_en: str = ""
     seconds: float = 0.0
     tries: int = 0
+    unwell: bool = False
 
     @classmethod
     def unknown(cls, code: str) -> Refusal:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
+from plugin.domain.why import Why
+
 #: So many first rows that all fail with one code stop a broadcast.
 FIRST_ALIKE = 10
 #: So many first rows that all fail with a suspect code do.
@@ -13,8 +15,8 @@ LAST = 50
 LAST_SUSPECT = 10
 
 
-def stop_reason(first: Sequence[str | None], last: Sequence[str | None], suspects: Container[str]) -> str | None:
-    """Why (pt-BR) to pause a broadcast, None to go on.
+def stop_reason(first: Sequence[str | None], last: Sequence[str | None], suspects: Container[str]) -> Why | None:
+    """Why to pause a broadcast, None to go on.
 
     Args:
         first: outcomes of the first rows in file order: the code of a failure ("" if it has none), None of a success.
@@ -24,23 +26,15 @@ def stop_reason(first: Sequence[str | None], last: Sequence[str | None], suspect
     """
     head = first[:FIRST_SUSPECT]
     if len(head) == FIRST_SUSPECT and all(code is not None and code in suspects for code in head):
-        return _reason(f"as {FIRST_SUSPECT} primeiras mensagens foram recusadas ({_codes(head)})")
+        return _why("first_suspect", head)
     head = first[:FIRST_ALIKE]
     if len(head) == FIRST_ALIKE and head[0] is not None and len(set(head)) == 1:
-        return _reason(f"as {FIRST_ALIKE} primeiras mensagens falharam todas do mesmo modo ({_codes(head)})")
+        return _why("first_alike", head)
     tail = [code for code in last[-LAST:] if code is not None and code in suspects]
     if len(tail) > LAST_SUSPECT:
-        return _reason(f"{len(tail)} das últimas {min(len(last), LAST)} mensagens foram recusadas ({_codes(tail)})")
+        return _why("last_suspect", tail, of=min(len(last), LAST))
     return None
 
 
-def _codes(found: Sequence[str | None]) -> str:
-    named = sorted({code for code in found if code})
-    return f"código {', '.join(named)}" if named else "sem código"
-
-
-def _reason(what: str) -> str:
-    return (
-        f"O disparo parou sozinho: {what}. Confira a mensagem e o arquivo; depois retome, ou cancele. "
-        "As que falharam podem ser reenviadas."
-    )
+def _why(code: str, failed: Sequence[str | None], **figures: int) -> Why:
+    return Why(code, {"failed": len(failed), "codes": sorted({one for one in failed if one}), **figures})

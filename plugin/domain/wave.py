@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from plugin.domain.why import Why
 from plugin.errors import Invalid
 
 #: A wave is counted again and again while it lasts; a bigger one would tell no more.
 MAX_WAVE = 10_000
 MAX_WAIT_MINUTES = 7 * 24 * 60
 
-#: So many different error codes are named in a reason.
-_NAMED_CODES = 3
+#: Contacts of a wave that are deferred are waited for while they are due within so many seconds of its last send.
+PATIENCE_SECONDS = 3600
+#: A wave says enough once this share of it was tried; with less, a person decides after so many seconds.
+ENOUGH = 0.5
+GIVE_UP_SECONDS = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,12 @@ class Step(str, Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """`reason` (pt-BR) says why a wave was stopped, with its figures; else it is empty."""
+    """What follows, from `tried` of the `of` contacts that the wave could reach. `why` it was stopped, else None."""
 
     step: Step
-    reason: str = ""
+    tried: int
+    of: int
+    why: Why | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,7 @@ class WaveCounts:
     `pending` is queued or in flight, `waiting` deferred; both may still be tried. `tried` has an outcome, be it
     unknown. `opt_outs` asked us to stop after we wrote to them, in whatever way; `failures` were refused at once or
     later (blocked numbers too), by code in `codes`. `idle_seconds`: since the last one was sent; None: none was.
+    `next_seconds`: from then until the first of the waiting ones is due; None: none waits, or none was sent.
     """
 
     pending: int
@@ -101,52 +108,54 @@ class WaveCounts:
     failures: int
     unknown: int
     idle_seconds: float | None
+    next_seconds: float | None = None
     codes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def possible(self) -> int:
+        """Whom the wave may reach: nobody who was skipped or refused when the file was checked."""
+        return self.pending + self.waiting + self.tried
 
 
 def verdict(wave: FirstWave, counts: WaveCounts) -> Verdict:
     """Whether the rest may follow.
 
     Before the end only what no further contact can make good stops a wave. At the end unknown outcomes count as
-    failures: nobody knows them to be anything better. Deferred contacts are not waited for.
+    failures: nobody knows them to be anything better. Deferred contacts are waited for up to `PATIENCE_SECONDS`, and
+    as long as fewer than `ENOUGH` were tried; after `GIVE_UP_SECONDS` a person decides.
     """
-    possible = counts.pending + counts.waiting + counts.tried
-    waited = counts.idle_seconds is not None and counts.idle_seconds >= wave.wait_seconds
-    over = not counts.pending and (waited or not possible)
+    possible, idle = counts.possible, counts.idle_seconds
+    enough = counts.tried >= possible * ENOUGH
+    soon = counts.next_seconds is not None and counts.next_seconds <= PATIENCE_SECONDS
+    waited = idle is not None and idle >= wave.wait_seconds
+    over = not possible or (not counts.pending and not soon and enough and waited)
     if over:
-        exceeded = _exceeded(wave, counts, counts.failures + counts.unknown, counts.tried)
+        why = _exceeded(wave, counts, counts.failures + counts.unknown, counts.tried)
     else:
-        exceeded = _exceeded(wave, counts, counts.failures, possible)
-    if exceeded:
-        return Verdict(Step.STOP, exceeded)
-    return Verdict(Step.GO if over else Step.WAIT)
+        why = _exceeded(wave, counts, counts.failures, possible)
+    if why is None and not over and not counts.pending and not enough and idle is not None and idle >= GIVE_UP_SECONDS:
+        why = Why("wave_too_few", {"tried": counts.tried, "of": possible})
+    if why:
+        return Verdict(Step.STOP, counts.tried, possible, why)
+    return Verdict(Step.GO if over else Step.WAIT, counts.tried, possible)
 
 
-def _exceeded(wave: FirstWave, counts: WaveCounts, failures: int, of: int) -> str:
-    """The reason to stop, empty when both limits are kept."""
-    over = []
-    if _above(counts.opt_outs, of, wave.max_opt_outs):
-        over.append(f"{_share(counts.opt_outs, of)} de descadastros (limite {_percent(wave.max_opt_outs)})")
-    if _above(failures, of, wave.max_failures):
-        over.append(f"{_share(failures, of)} de erros (limite {_percent(wave.max_failures)})")
+def _exceeded(wave: FirstWave, counts: WaveCounts, failures: int, of: int) -> Why | None:
+    """Why to stop; None when both limits are kept."""
+    over = {
+        name: [round(part * 100 / of, 1) if of else 0.0, limit]
+        for name, part, limit in (
+            ("opt_outs", counts.opt_outs, wave.max_opt_outs),
+            ("failures", failures, wave.max_failures),
+        )
+        if part * 100 > limit * of
+    }
     if not over:
-        return ""
-    codes = sorted(counts.codes.items(), key=lambda item: (-item[1], item[0]))
-    named = ", ".join(f"{code or 'sem código'}: {n}" for code, n in codes[:_NAMED_CODES])
-    return (
-        f"A primeira leva parou o disparo: {' e '.join(over)}. De {of} contatos: {counts.opt_outs} descadastros, "
-        f"{counts.failures} falhas{f' ({named})' if named else ''} e {counts.unknown} sem resposta do provedor. "
-        "Veja as linhas; retomar envia ao restante."
-    )
-
-
-def _above(part: int, of: int, limit: float) -> bool:
-    return part * 100 > limit * of
-
-
-def _share(part: int, of: int) -> str:
-    return _percent(round(part * 100 / of, 1) if of else 0.0)
-
-
-def _percent(value: float) -> str:
-    return f"{value:.10g}".replace(".", ",") + " %"
+        return None
+    return Why(
+        "wave",
+        {
+            "over": over, "tried": counts.tried, "of": counts.possible, "opt_outs": counts.opt_outs,
+            "failures": counts.failures, "unknown": counts.unknown, "codes": dict(counts.codes),
+        },
+    )  # fmt: skip

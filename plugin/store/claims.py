@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from plugin.domain.hours import SendingHours
@@ -58,13 +57,12 @@ class ClaimQueries(SenderQueries, FenceQueries):
     """Queries on `delivery` up to the moment it is sent."""
 
     def running_broadcasts(self) -> list[dict[str, Any]]:
-        """Broadcasts that may send now, oldest first: id, channel, sender, template (JSON text)."""
+        """Broadcasts that may send now, oldest first: id, channel, sender, template (JSON text), test."""
         with self.read() as connection:
-            rows = connection.execute(
-                text(
-                    "SELECT id, channel, sender, template FROM broadcast WHERE state = 'running'"
-                    " AND (wake_at IS NULL OR wake_at <= :now) ORDER BY created_at, id"
-                ),
+            rows = self.run(
+                connection,
+                "SELECT id, channel, sender, template, test FROM broadcast WHERE state = 'running'"
+                " AND (wake_at IS NULL OR wake_at <= :now) ORDER BY created_at, id",
                 {"now": self.now()},
             )
             return [mapping(row) for row in rows]
@@ -81,17 +79,17 @@ class ClaimQueries(SenderQueries, FenceQueries):
         asleep = None
         with self.write() as connection:
             now = self.now()
-            broadcast = connection.execute(
-                text(
-                    "SELECT b.sender, b.hours, b.wave_end, b.test FROM dispatcher p, broadcast b"
-                    " WHERE p.epoch = :epoch AND p.ended = '' AND p.expires_at > :now"
-                    f" AND b.id = :b AND b.state = 'running'{locked}"
-                ),
+            broadcast = self.run(
+                connection,
+                "SELECT b.sender, b.hours, b.wave_end, b.test FROM dispatcher p, broadcast b"
+                " WHERE p.epoch = :epoch AND p.ended = '' AND p.expires_at > :now"
+                f" AND b.id = :b AND b.state = 'running'{locked}",
                 {"b": broadcast_id, "epoch": epoch, "now": now},
             ).first()
             if broadcast is None or (rules.known and self.moved(connection, rules.known)):
                 return Claim()
             line = self.lock_sender(connection, broadcast.sender)
+            now = self.now()  # the line may have been waited for, and a place in the past is no place
             if rules.known and line.claims < rules.known.claims.get(broadcast.sender, 0):
                 return Claim()
             if not self._consent_is_settled(connection):
@@ -127,16 +125,15 @@ class ClaimQueries(SenderQueries, FenceQueries):
         The row of an opt-out may have been queued too late for the opt-out to see it. Never waits, so never in a ring.
         """
         return self.dialect != "postgresql" or bool(
-            connection.execute(text(f"SELECT pg_try_advisory_xact_lock_shared({CONSENT_LOCK})")).scalar()
+            self.run(connection, f"SELECT pg_try_advisory_xact_lock_shared({CONSENT_LOCK})").scalar()
         )
 
     def _wakes(self, connection: Connection, broadcast_id: str, opens: int) -> int:
         """When Brazil opens, or somebody abroad who waits for their own morning."""
-        abroad = connection.execute(
-            text(
-                "SELECT MIN(not_before) FROM delivery WHERE broadcast_id = :b AND state = 'deferred'"
-                f" AND not_before < :opens AND {_ABROAD.format(row='delivery')}"
-            ),
+        abroad = self.run(
+            connection,
+            "SELECT MIN(not_before) FROM delivery WHERE broadcast_id = :b AND state = 'deferred'"
+            f" AND not_before < :opens AND {_ABROAD.format(row='delivery')}",
             {"b": broadcast_id, "opens": opens},
         ).scalar()
         return opens if abroad is None else int(abroad)
@@ -184,16 +181,16 @@ class ClaimQueries(SenderQueries, FenceQueries):
             f" AND {_ABROAD.format(row='d')}" if night else ""
         )
         values = {"b": broadcast_id, "now": now, "wave": wave_end, "n": limit}
-        rows = connection.execute(
-            text(
-                f"{_CANDIDATE} AND d.state = 'deferred' AND d.not_before <= :now{among}"
-                f" ORDER BY d.not_before LIMIT :n{locked}"
-            ),
+        rows = self.run(
+            connection,
+            f"{_CANDIDATE} AND d.state = 'deferred' AND d.not_before <= :now{among}"
+            f" ORDER BY d.not_before LIMIT :n{locked}",
             values,
         ).all()
         if len(rows) < limit:
-            rows += connection.execute(
-                text(f"{_CANDIDATE} AND d.state = 'queued'{among} ORDER BY d.id LIMIT :n{locked}"),
+            rows += self.run(
+                connection,
+                f"{_CANDIDATE} AND d.state = 'queued'{among} ORDER BY d.id LIMIT :n{locked}",
                 {**values, "n": limit - len(rows)},
             ).all()
         return list(rows)
@@ -204,12 +201,11 @@ class ClaimQueries(SenderQueries, FenceQueries):
         """Who is talking to the bot or to a person right now, and when to look again."""
         if not quiet or not rows:
             return {}
-        found = connection.execute(
-            text(
-                "SELECT c.canonical, c.last_inbound_at, EXISTS (SELECT 1 FROM service_case s"
-                " WHERE s.contact_id = c.id AND s.state <> 'closed') AS live FROM contact c"
-                f" WHERE c.sender = :sender AND c.canonical IN ({self.each('people', 'TEXT')})"
-            ),
+        found = self.run(
+            connection,
+            "SELECT c.canonical, c.last_inbound_at, EXISTS (SELECT 1 FROM service_case s"
+            " WHERE s.contact_id = c.id AND s.state <> 'closed') AS live FROM contact c"
+            f" WHERE c.sender = :sender AND c.canonical IN ({self.each('people', 'TEXT')})",
             {"sender": sender, "people": self.many([row.canonical for row in rows])},
         ).all()
         busy = {}
@@ -227,12 +223,11 @@ class ClaimQueries(SenderQueries, FenceQueries):
         most, within = frequency
         if not most or not rows:
             return {}
-        found = connection.execute(
-            text(
-                "SELECT d.canonical, d.claimed_at FROM delivery d JOIN broadcast b ON b.id = d.broadcast_id"
-                " WHERE d.claimed_at > :since AND d.state IN ('sending', 'unknown', 'sent', 'delivered', 'read')"
-                f" AND d.canonical IN ({self.each('people', 'TEXT')}) AND b.test = :no ORDER BY d.claimed_at DESC"
-            ),
+        found = self.run(
+            connection,
+            "SELECT d.canonical, d.claimed_at FROM delivery d JOIN broadcast b ON b.id = d.broadcast_id"
+            " WHERE d.claimed_at > :since AND d.state IN ('sending', 'unknown', 'sent', 'delivered', 'read')"
+            f" AND d.canonical IN ({self.each('people', 'TEXT')}) AND b.test = :no ORDER BY d.claimed_at DESC",
             {"since": now - within, "people": self.many([row.canonical for row in rows]), "no": False},
         ).all()
         times: dict[str, list[int]] = {}
@@ -273,11 +268,10 @@ class ClaimQueries(SenderQueries, FenceQueries):
             [{"id": i, "not_before": until, "reason": reason} for i, until, reason in found.waiting],
         )
         if found.gone:
-            connection.execute(
-                text(
-                    "UPDATE delivery SET state = 'skipped', reason = 'opted_out'"
-                    f" WHERE id IN ({self.each('ids', 'BIGINT')})"
-                ),
+            self.run(
+                connection,
+                "UPDATE delivery SET state = 'skipped', reason = 'opted_out'"
+                f" WHERE id IN ({self.each('ids', 'BIGINT')})",
                 {"ids": self.many(found.gone)},
             )
 
@@ -296,11 +290,10 @@ class ClaimQueries(SenderQueries, FenceQueries):
         if not ready:
             return []
         times, pace = line.pace.take(len(ready), rate, now, start)
-        connection.execute(
-            text(
-                "UPDATE delivery SET state = 'sending', attempts = attempts + 1, epoch = :epoch, claimed_at = :now,"
-                f" not_before = NULL, reason = '' WHERE id IN ({self.each('ids', 'BIGINT')})"
-            ),
+        self.run(
+            connection,
+            "UPDATE delivery SET state = 'sending', attempts = attempts + 1, epoch = :epoch, claimed_at = :now,"
+            f" not_before = NULL, reason = '' WHERE id IN ({self.each('ids', 'BIGINT')})",
             {"epoch": epoch, "now": now, "ids": self.many([row.id for row in ready])},
         )
         self.save_places(connection, sender, pace.next_at, len(ready))
@@ -322,9 +315,8 @@ class ClaimQueries(SenderQueries, FenceQueries):
 
     def _sleep(self, broadcast_id: str, until: int, reason: str) -> None:
         with self.write() as connection:
-            connection.execute(
-                text(
-                    "UPDATE broadcast SET wake_at = :until, wait_reason = :reason WHERE id = :b AND state = 'running'"
-                ),
+            self.run(
+                connection,
+                "UPDATE broadcast SET wake_at = :until, wait_reason = :reason WHERE id = :b AND state = 'running'",
                 {"b": broadcast_id, "until": until, "reason": reason},
             )

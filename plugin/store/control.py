@@ -6,24 +6,19 @@ waits for claims under way, and no claim begins before it is committed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, select, text, update
+from sqlalchemy import select, text, update
 from sqlalchemy.engine import Connection
 
+from plugin.domain.why import Why
 from plugin.store import tables as t
 from plugin.store.watch import WatchQueries
+from plugin.usecases.again import Ended
 from plugin.usecases.control import Locked
 
 _OPTED_OUT = "EXISTS (SELECT 1 FROM opt_out o WHERE o.canonical = delivery.canonical)"
-
-#: States of a delivery that has been claimed, and is not waiting to be claimed again.
-_CLAIMED = ("sending", "unknown", "sent", "failed", "delivered", "read")
-
-#: Rows skipped in one transaction (0.4 s): a million at once would keep every other writer of SQLite waiting for 17 s,
-#: longer than they do.
-_AT_ONCE = 25_000
 
 _WAITING = " UNION ALL ".join(
     f"SELECT id FROM (SELECT id FROM delivery WHERE broadcast_id = :b AND state = '{state}' LIMIT :n) AS {state}_rows"
@@ -40,10 +35,19 @@ _DUE_UNKNOWN = (
     f" AND NOT {_OPTED_OUT} AND NOT EXISTS (SELECT 1 FROM dispatcher x WHERE x.epoch = delivery.epoch"
     " AND x.ended_at > CAST(:newest AS BIGINT))"
 )
+#: What becomes of rows that are not sent: the first for what nobody knows about, because a copy was put back.
+_DROPPED = {
+    True: "state = 'unknown', error_code = 'restore', error = NULL, reason = '', not_before = NULL",
+    False: "state = 'skipped', reason = 'cancelled', not_before = NULL",
+}
 
 
 class ControlQueries(WatchQueries):
     """Queries that change what a broadcast may do next."""
+
+    #: Rows changed in one transaction (0.4 s): a million at once would keep every other writer of SQLite waiting for
+    #: longer than they do.
+    at_once = 25_000
 
     # ------------------------------------------------------------------ by a person
     def lock_broadcast(self, connection: Connection, broadcast_id: str) -> Locked | None:
@@ -57,15 +61,6 @@ class ControlQueries(WatchQueries):
         """Write columns of a broadcast that the caller has locked."""
         connection.execute(update(t.broadcast).where(t.broadcast.c.id == broadcast_id).values(**values))
 
-    def claimed_up_to(self, connection: Connection, broadcast_id: str) -> int:
-        """The last delivery that has been claimed, 0 for none."""
-        one = "SELECT MAX(id) AS last FROM delivery WHERE broadcast_id = :b AND state = '{}'"
-        found = connection.execute(
-            text(f"SELECT MAX(last) FROM ({' UNION ALL '.join(map(one.format, _CLAIMED))}) AS lasts"),
-            {"b": broadcast_id},
-        ).scalar()
-        return int(found or 0)
-
     def waiting_rows(self, connection: Connection, broadcast_id: str) -> int:
         """How many rows are not under way yet."""
         return int(
@@ -75,70 +70,56 @@ class ControlQueries(WatchQueries):
             ).scalar_one()
         )
 
-    def skip_rest(self, connection: Connection, broadcast_id: str) -> int:
-        """Skip for good what is not under way yet, at most `_AT_ONCE` rows of it. Returns how many."""
-        ids = connection.execute(text(_WAITING), {"b": broadcast_id, "n": _AT_ONCE}).scalars().all()[:_AT_ONCE]
+    def drop_waiting(self, connection: Connection, broadcast_id: str, *, unknown: bool) -> int:
+        """Skip for good what is not under way yet, at most `at_once` rows of it. Returns how many.
+
+        `unknown`: after a restore. Nobody knows whether they were sent, so that is what they become.
+        """
+        ids = connection.execute(text(_WAITING), {"b": broadcast_id, "n": self.at_once}).scalars().all()
+        still = "state IN ('queued', 'deferred')"
+        return self._change_rows(connection, ids[: self.at_once], still, _DROPPED[unknown])
+
+    def _change_rows(self, connection: Connection, ids: Sequence[int], still: str, change: str, **values: Any) -> int:
+        """Change those of these deliveries that are `still` so; locked in order of ids, as everywhere."""
         if not ids:
             return 0
-        values = {"ids": self.many(ids)}
-        these = f"id IN ({self.each('ids', 'BIGINT')}) AND state IN ('queued', 'deferred')"
-        if self.dialect == "postgresql":  # late statuses lock rows in this order too
+        these, values = f"id IN ({self.each('ids', 'BIGINT')}) AND {still}", {"ids": self.many(ids), **values}
+        if self.dialect == "postgresql":
             connection.execute(text(f"SELECT 1 FROM delivery WHERE {these} ORDER BY id FOR UPDATE"), values)
-        return connection.execute(
-            text(f"UPDATE delivery SET state = 'skipped', reason = 'cancelled', not_before = NULL WHERE {these}"),
-            values,
-        ).rowcount
+        return connection.execute(text(f"UPDATE delivery SET {change} WHERE {these}"), values).rowcount
 
-    def failed_codes(self, connection: Connection, broadcast_id: str) -> list[str]:
-        """The codes of this broadcast's failures, "" for those without."""
-        found = connection.execute(
-            text("SELECT DISTINCT error_code FROM delivery WHERE broadcast_id = :b AND state = 'failed'"),
-            {"b": broadcast_id},
+    def ended_rows(self, broadcast_id: str, state: str) -> Iterator[Ended]:
+        """Rows in this state, in the file's order, read bit by bit."""
+        rows = text(
+            "SELECT d.id, d.row, COALESCE(d.error_code, '') AS code, COALESCE(d.claimed_at, 0) AS claimed_at,"
+            " COALESCE(d.failed_at, 0) AS failed_at,"
+            " EXISTS (SELECT 1 FROM opt_out o WHERE o.canonical = d.canonical) AS opted_out FROM delivery d"
+            " WHERE d.broadcast_id = :b AND d.state = :state AND d.id > CAST(:after AS BIGINT) ORDER BY d.id LIMIT :n"
         )
-        return sorted({row[0] or "" for row in found})
+        after = 0
+        while True:
+            with self.read() as connection:
+                values = {"b": broadcast_id, "state": state, "after": after, "n": self.at_once}
+                found = connection.execute(rows, values).all()
+            yield from map(Ended._make, found)
+            if len(found) < self.at_once:
+                return
+            after = found[-1].id
 
-    def failed_count(self, connection: Connection, broadcast_id: str, codes: Collection[str]) -> int:
-        """How many rows failed with one of these codes."""
-        counted = text(
-            "SELECT COUNT(*) FROM delivery WHERE broadcast_id = :b AND state = 'failed'"
-            " AND COALESCE(error_code, '') IN :codes"
-        ).bindparams(bindparam("codes", expanding=True))
-        return int(connection.execute(counted, {"b": broadcast_id, "codes": list(codes)}).scalar_one())
+    def requeue(self, connection: Connection, ids: Sequence[int], state: str, asked: int) -> int:
+        """Queue these rows afresh as far as they are still in this state, and were not claimed after `asked`.
 
-    def requeue_failed(self, connection: Connection, broadcast_id: str, codes: Collection[str]) -> tuple[int, int, int]:
-        """Queue failed rows with these codes afresh, but for people who opted out.
-
-        The error stays on the row until the next outcome; attempts go on counting, so the next one has a
-        correlation of its own.
-
-        Returns:
-            (rows queued, rows left out, the first delivery queued or 0).
+        The error stays on a row until its next outcome; attempts go on counting, so the next one has a correlation of
+        its own. Returns how many.
         """
-        wanted = "broadcast_id = :b AND state = 'failed' AND COALESCE(error_code, '') IN :codes"
-        values = {"b": broadcast_id, "codes": list(codes)}
-
-        def run(statement: str) -> Any:
-            return connection.execute(text(statement).bindparams(bindparam("codes", expanding=True)), values)
-
-        left_out = run(f"SELECT COUNT(*) FROM delivery WHERE {wanted} AND {_OPTED_OUT}").scalar_one()
-        first = run(f"SELECT MIN(id) FROM delivery WHERE {wanted} AND NOT {_OPTED_OUT}").scalar()
-        queued: int = run(
-            "UPDATE delivery SET state = 'queued', reason = '', tries = 0, not_before = NULL, failed_at = NULL"
-            f" WHERE {wanted} AND NOT {_OPTED_OUT}"
-        ).rowcount
-        return queued, int(left_out), int(first or 0)
-
-    def unknown_rows(self, connection: Connection, broadcast_id: str) -> list[tuple[int, int | None, bool]]:
-        """(row number, claimed at, opted out) of every row whose outcome is unknown."""
-        rows = connection.execute(
-            text(
-                "SELECT delivery.row, claimed_at, CASE WHEN o.canonical IS NULL THEN 0 ELSE 1 END FROM delivery"
-                " LEFT JOIN opt_out o ON o.canonical = delivery.canonical"
-                " WHERE broadcast_id = :b AND state = 'unknown' ORDER BY delivery.row"
-            ),
-            {"b": broadcast_id},
+        return self._change_rows(
+            connection,
+            ids,
+            "state = :state AND COALESCE(claimed_at, 0) <= CAST(:asked AS BIGINT)",
+            "state = 'queued', reason = '', tries = 0, not_before = NULL, failed_at = NULL",
+            state=state,
+            asked=asked,
         )
-        return [(int(row[0]), row[1], bool(row[2])) for row in rows]
 
     def last_row(self, connection: Connection, broadcast_id: str) -> int:
         """The number of the file's last row."""
@@ -147,35 +128,19 @@ class ControlQueries(WatchQueries):
         ).scalar()
         return int(found or 0)
 
-    def requeue_unknown(self, connection: Connection, broadcast_id: str, rows: Iterable[int]) -> tuple[list[int], int]:
-        """Queue these rows afresh, as far as their outcome is still unknown.
-
-        Returns:
-            (the row numbers that were queued, the first delivery queued or 0).
-        """
-        statement = text(
-            "UPDATE delivery SET state = 'queued', reason = '', tries = 0, not_before = NULL"
-            " WHERE broadcast_id = :b AND state = 'unknown' AND delivery.row IN :rows RETURNING delivery.row, id"
-        ).bindparams(bindparam("rows", expanding=True))
-        wanted = list(rows)
-        done: list[Any] = []
-        for start in range(0, len(wanted), 10_000):  # SQLite takes 32,766 values in a statement
-            done += connection.execute(statement, {"b": broadcast_id, "rows": wanted[start : start + 10_000]}).all()
-        return sorted(int(row[0]) for row in done), min((int(row[1]) for row in done), default=0)
-
     # ------------------------------------------------------------------ by the dispatcher
-    def pause_broadcast(self, broadcast_id: str, reason: str) -> bool:
+    def pause_broadcast(self, broadcast_id: str, why: Why) -> bool:
         """Pause a running broadcast; False when it was not running."""
         with self.write() as connection:
             paused = connection.execute(
                 text(
-                    "UPDATE broadcast SET state = 'paused', state_reason = :r, state_code = ''"
+                    "UPDATE broadcast SET state = 'paused', state_code = :state_code, state_reason = :state_reason"
                     " WHERE id = :b AND state = 'running'"
                 ),
-                {"b": broadcast_id, "r": reason},
+                {"b": broadcast_id, **why.stored()},
             ).rowcount
             if paused:
-                self.audit(connection, None, "broadcast.pause", broadcast_id, reason=reason)
+                self.audit(connection, None, "broadcast.pause", broadcast_id, why=str(why))
         return bool(paused)
 
     def start_due_broadcasts(self) -> list[str]:
@@ -194,21 +159,21 @@ class ControlQueries(WatchQueries):
         return [row[0] for row in rows]
 
     def drop_cancelled(self) -> int:
-        """Skip rows of cancelled broadcasts: the rest of big ones, bit by bit, and what was in flight and came back.
+        """Drop rows of cancelled broadcasts: the rest of big ones, bit by bit, and what was in flight and came back.
 
-        Nothing of them is claimed in the meantime, and the report counts them as skipped already. Returns how many.
+        Nothing of them is claimed in the meantime, and the report counts them as dropped already. Returns how many.
         """
         with self.read() as connection:
             found = connection.execute(
                 text(
-                    "SELECT b.id FROM broadcast b WHERE b.state = 'cancelled' AND EXISTS (SELECT 1 FROM delivery d"
-                    " WHERE d.broadcast_id = b.id AND d.state IN ('queued', 'deferred'))"
+                    "SELECT b.id, b.hold FROM broadcast b WHERE b.state = 'cancelled' AND EXISTS"
+                    " (SELECT 1 FROM delivery d WHERE d.broadcast_id = b.id AND d.state IN ('queued', 'deferred'))"
                 )
             ).all()
         dropped = 0
         for row in found:
             with self.write() as connection:
-                dropped += self.skip_rest(connection, row[0])
+                dropped += self.drop_waiting(connection, row.id, unknown=row.hold == "restore")
         return dropped
 
     def resend_due_unknowns(self, older_than: float = 600.0) -> int:
@@ -233,17 +198,18 @@ class ControlQueries(WatchQueries):
         return sum(self._resend(row[0], values) for row in found)
 
     def _resend(self, broadcast_id: str, values: Mapping[str, int]) -> int:
+        limits = {"b": broadcast_id, "n": self.at_once, **values}
         with self.write() as connection:
             locked = self.lock_broadcast(connection, broadcast_id)
             if locked is None or locked.state not in ("running", "finished"):
                 return 0
-            queued = connection.execute(
-                text(
-                    "UPDATE delivery SET state = 'queued', reason = '', not_before = NULL, resent = resent + 1"
-                    f" WHERE delivery.broadcast_id = :b AND {_DUE_UNKNOWN}"
-                ),
-                {"b": broadcast_id, **values},
-            ).rowcount
+            due = text(f"SELECT id FROM delivery WHERE broadcast_id = :b AND {_DUE_UNKNOWN} ORDER BY id LIMIT :n")
+            queued = self._change_rows(
+                connection,
+                connection.execute(due, limits).scalars().all(),
+                "state = 'unknown'",
+                "state = 'queued', reason = '', not_before = NULL, resent = resent + 1",
+            )
             if queued:
                 self.change_broadcast(
                     connection, broadcast_id, state="running", finished_at=None, wake_at=None, wait_reason=""

@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection, CursorResult, Engine
 from sqlalchemy.engine.url import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import QueuePool
@@ -82,6 +84,16 @@ class Database:
         with self._writer, self.engine.connect().execution_options(vamos_write=True) as connection, connection.begin():
             yield connection
 
+    def run(
+        self, connection: Connection, statement: str, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] = ()
+    ) -> CursorResult[Any]:
+        """Execute `statement` with ``:name`` for its values: what `execute(text(…))` does at a third of its cost.
+
+        For what runs for every claim and settlement. Several values: the statement runs once for each of them.
+        """
+        native = statement if self.dialect == "sqlite" else _native(statement)
+        return connection.exec_driver_sql(native, values or None)
+
     # ------------------------------------------------------------------ many rows in one statement
     def each(self, name: str, kind: str) -> str:
         """SQL for the values of the list bound as `name` (see `many`): ``WHERE id IN ({each("ids", "BIGINT")})``."""
@@ -106,12 +118,13 @@ class Database:
             return
         if self.dialect == "sqlite":  # prepared once, bound again and again: nothing is faster
             names = {name: f":{name}" for name in kinds}
-            connection.execute(text(statement.format(source="", **names)), list(rows))
+            self.run(connection, statement.format(source="", **names), list(rows))
             return
         columns = ", ".join(f"unnest(CAST(:{name} AS {kind}[])) AS {name}" for name, kind in kinds.items())
         names = {name: f"v.{name}" for name in kinds}
-        connection.execute(
-            text(statement.format(source=f"FROM (SELECT {columns}) AS v", **names)),
+        self.run(
+            connection,
+            statement.format(source=f"FROM (SELECT {columns}) AS v", **names),
             {name: [row[name] for row in rows] for name in kinds},
         )
 
@@ -123,6 +136,12 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+@lru_cache(maxsize=256)
+def _native(statement: str) -> str:
+    """`statement` with its values named as psycopg2 wants them; SQLite takes ``:name`` as it stands."""
+    return str(text(statement).compile(dialect=postgresql.dialect(paramstyle="pyformat")))
 
 
 def retried(work: Callable[[], T]) -> T:

@@ -20,9 +20,10 @@ from sqlalchemy.exc import DBAPIError
 from plugin.connector import StatusUpdate
 from plugin.domain.access import Reach
 from plugin.domain.correlation import Correlation
+from plugin.domain.why import Why
 from plugin.store.database import micros
 from plugin.store.meta import MetaQueries, from_json, mapping
-from plugin.usecases.reconcile import UNKNOWN_ATTEMPT, WHAT_TO_DO, Mark, OnHold
+from plugin.usecases.reconcile import UNKNOWN_ATTEMPT, Mark, OnHold
 
 _OPEN = "broadcast.state IN ('scheduled', 'running', 'paused') AND broadcast.hold <> 'restore'"
 _TIMELINE = "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
@@ -84,12 +85,11 @@ class FenceQueries(MetaQueries):
         True also after an alarm, which changes the installation: what is claimed next must carry the new one.
         """
         timeline = _TIMELINE if mark.timeline else "''"
-        row = connection.execute(
-            text(
-                "SELECT MAX(CASE WHEN key = 'installation' THEN value END) AS installation,"
-                f" MAX(CASE WHEN key = 'generation' THEN value END) AS generation, {timeline} AS timeline"
-                " FROM meta WHERE key IN ('installation', 'generation')"
-            )
+        row = self.run(
+            connection,
+            "SELECT MAX(CASE WHEN key = 'installation' THEN value END) AS installation,"
+            f" MAX(CASE WHEN key = 'generation' THEN value END) AS generation, {timeline} AS timeline"
+            " FROM meta WHERE key IN ('installation', 'generation')",
         ).one()
         return (
             row.installation != mark.installation
@@ -124,7 +124,7 @@ class FenceQueries(MetaQueries):
         """How many broadcasts may still send by themselves or at a person's click."""
         return int(connection.execute(text(f"SELECT COUNT(*) FROM broadcast WHERE {_OPEN}")).scalar_one())
 
-    def raise_alarm(self, connection: Connection, reason: str) -> int:
+    def raise_alarm(self, connection: Connection, why: Why) -> int:
         """Hold every broadcast until a person has reconciled it. Returns how many were not on hold before.
 
         Whatever was on its way when the backup was made is unknown now, messages of agents included. A broadcast
@@ -132,16 +132,17 @@ class FenceQueries(MetaQueries):
         """
         connection.execute(text("UPDATE meta SET value = value WHERE key = 'generation'"))  # one alarm at a time
         held = connection.execute(
-            text(f"SELECT id, state, hold, state_reason FROM broadcast WHERE {_OPEN} ORDER BY id")
+            text(f"SELECT id, state, hold, state_code, state_reason FROM broadcast WHERE {_OPEN} ORDER BY id")
         ).all()
         for row in held:
             # The entry also serves `release_hold`: it says what the broadcast was.
-            self.audit(connection, None, "broadcast.hold", row.id, cause=reason, before=mapping(row))
+            self.audit(connection, None, "broadcast.hold", row.id, cause=why.code, before=mapping(row))
         connection.execute(
             text(
-                f"UPDATE broadcast SET state = 'paused', hold = 'restore', state_reason = :reason WHERE {_OPEN}",
+                "UPDATE broadcast SET state = 'paused', hold = 'restore', state_code = :state_code,"
+                f" state_reason = :state_reason WHERE {_OPEN}",
             ),
-            {"reason": f"{reason} {WHAT_TO_DO}"},
+            why.stored(),
         )
         # A finished one goes on by itself when a row comes back to it, or to send unknown ones again: it may have.
         connection.execute(
@@ -165,7 +166,7 @@ class FenceQueries(MetaQueries):
             text("UPDATE message SET state = 'unknown' WHERE state IN ('queued', 'sending')")
         ).rowcount
         self.audit(
-            connection, None, "restore.alarm", ended, cause=reason, held=len(held), rows=lost, messages=lost_messages
+            connection, None, "restore.alarm", ended, cause=why.code, held=len(held), rows=lost, messages=lost_messages
         )
         return len(held)
 
@@ -199,51 +200,26 @@ class FenceQueries(MetaQueries):
                 return self.on_hold(operations, reading)
         rows = connection.execute(
             text(
-                "SELECT b.id, b.operation_id, o.name AS operation, b.filename, b.state_reason AS reason,"
+                "SELECT b.id, b.operation_id, o.name AS operation, b.filename, b.state_code, b.state_reason,"
                 " (SELECT COUNT(*) FROM delivery d WHERE d.broadcast_id = b.id AND d.state IN ('queued', 'deferred'))"
                 " AS waiting FROM broadcast b JOIN operation o ON o.id = b.operation_id"
                 " WHERE b.state = 'paused' AND b.hold = 'restore' ORDER BY b.created_at, b.id"
             )
         )
-        found = [OnHold(**mapping(row)) for row in rows]
+        found = [
+            OnHold(row.id, row.operation_id, row.operation, row.filename, row.waiting, Why.read(row[4], row[5]))
+            for row in rows
+        ]
         return [one for one in found if operations == "*" or one.operation_id in operations]
 
-    def release_hold(self, connection: Connection, broadcast_id: str, *, send: bool) -> int | None:
-        """See `plugin.usecases.reconcile.reconcile`. None: the broadcast is not on hold."""
-        if not connection.execute(
-            text(
-                "UPDATE broadcast SET hold = '', state = 'running', state_reason = '', wake_at = NULL, wait_reason = ''"
-                " WHERE id = :b AND state = 'paused' AND hold = 'restore'"
-            ),
-            {"b": broadcast_id},
-        ).rowcount:
-            return None
-        waiting = "broadcast_id = :b AND state IN ('queued', 'deferred')"
-        if not send:
-            # `keep`: an unknown outcome that is sent again by itself would be just what was not wanted.
-            connection.execute(text("UPDATE broadcast SET on_unknown = 'keep' WHERE id = :b"), {"b": broadcast_id})
-            return connection.execute(
-                text(
-                    "UPDATE delivery SET state = 'unknown', error_code = 'restore', error = NULL, reason = '',"
-                    f" not_before = NULL WHERE {waiting}"
-                ),
-                {"b": broadcast_id},
-            ).rowcount
-        before = self._before_hold(connection, broadcast_id)
-        connection.execute(
-            text("UPDATE broadcast SET state = :state, hold = :hold, state_reason = :state_reason WHERE id = :b"),
-            {"b": broadcast_id, **before},
-        )
-        found = connection.execute(text(f"SELECT COUNT(*) FROM delivery WHERE {waiting}"), {"b": broadcast_id})
-        return int(found.scalar_one())
-
-    def _before_hold(self, connection: Connection, broadcast_id: str) -> dict[str, str]:
+    def before_hold(self, connection: Connection, broadcast_id: str) -> dict[str, str]:
+        """What a broadcast on hold was before the alarm: its columns state, hold, state_code, state_reason."""
         entry = connection.execute(
             text("SELECT detail FROM audit WHERE action = 'broadcast.hold' AND object = :b ORDER BY id DESC LIMIT 1"),
             {"b": broadcast_id},
         ).scalar_one()
         before = from_json(entry)["before"]
-        return {name: before[name] for name in ("state", "hold", "state_reason")}
+        return {name: before[name] for name in ("state", "hold", "state_code", "state_reason")}
 
     # ------------------------------------------------------------------ statuses
     def named_rows(

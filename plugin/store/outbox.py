@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import text
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DataError, IntegrityError
 
 from plugin.domain.delivery import DeliveryState
 from plugin.store.settlements import SettlementQueries
 from plugin.usecases.dispatch import ClaimRules, QueuedMessage, Settlement
+
+log = logging.getLogger(__name__)
 
 _UNSENT = (DeliveryState.QUEUED, DeliveryState.DEFERRED)
 
@@ -36,8 +40,8 @@ class OutboxQueries(SettlementQueries):
         """
         now = self.now()
         with self.read() as connection:  # nearly always there is nothing: no lock for that
-            if not connection.execute(
-                text("SELECT 1 FROM message WHERE state = 'queued' AND at <= :now LIMIT 1"), {"now": now}
+            if not self.run(
+                connection, "SELECT 1 FROM message WHERE state = 'queued' AND at <= :now LIMIT 1", {"now": now}
             ).first():
                 return []
         with self.write() as connection:
@@ -47,17 +51,19 @@ class OutboxQueries(SettlementQueries):
             for sender, rows in self._waiting(connection, limit, epoch, now).items():
                 line = self.lock_sender(connection, sender)
                 rate = line.rate or rules.rate
-                rows = rows[: line.pace.places(rate, now, rules.horizon)]
-                times, pace = line.pace.take(len(rows), rate, now)
+                # A hold is a broadcast's: it is not minded while a person is waiting.
+                free = replace(line.pace, held_until=0, failures=0)
+                rows = rows[: free.places(rate, now, rules.horizon)]
+                times, pace = free.take(len(rows), rate, now)
                 if rows:
                     self.save_places(connection, sender, pace.next_at, 0)
-                claimed += [_queued(row, now, at, bool(pace.failures)) for row, at in zip(rows, times, strict=True)]
+                unwell = bool(line.pace.failures)
+                claimed += [_queued(row, now, at, unwell) for row, at in zip(rows, times, strict=True)]
             if claimed:
-                connection.execute(
-                    text(
-                        "UPDATE message SET state = 'sending', attempts = attempts + 1, epoch = :epoch,"
-                        f" claimed_at = :now WHERE id IN ({self.each('ids', 'BIGINT')})"
-                    ),
+                self.run(
+                    connection,
+                    "UPDATE message SET state = 'sending', attempts = attempts + 1, epoch = :epoch,"
+                    f" claimed_at = :now WHERE id IN ({self.each('ids', 'BIGINT')})",
                     {"epoch": epoch, "now": now, "ids": self.many([m.id for m in claimed])},
                 )
         return sorted(claimed, key=lambda message: message.id)
@@ -66,19 +72,19 @@ class OutboxQueries(SettlementQueries):
         """Messages that may go, by sending number; locked. Empty when the dispatcher has ended."""
         shared = " FOR SHARE" if self.dialect == "postgresql" else ""
         locked = " FOR UPDATE OF m SKIP LOCKED" if self.dialect == "postgresql" else ""
-        if not connection.execute(
-            text(f"SELECT 1 FROM dispatcher WHERE epoch = :epoch AND ended = '' AND expires_at > :now{shared}"),
+        if not self.run(
+            connection,
+            f"SELECT 1 FROM dispatcher WHERE epoch = :epoch AND ended = '' AND expires_at > :now{shared}",
             {"epoch": epoch, "now": now},
         ).first():
             return {}
-        rows = connection.execute(
-            text(
-                "SELECT m.id, m.text, m.buttons, m.attempts, c.channel, c.sender, c.address, c.user_ref"
-                " FROM message m JOIN contact c ON c.id = m.contact_id"
-                " WHERE m.state = 'queued' AND m.at <= :now AND NOT EXISTS (SELECT 1 FROM message e"
-                " WHERE e.contact_id = m.contact_id AND e.id < m.id AND e.state IN ('queued', 'sending'))"
-                f" ORDER BY m.id LIMIT :n{locked}"
-            ),
+        rows = self.run(
+            connection,
+            "SELECT m.id, m.text, m.buttons, m.attempts, c.channel, c.sender, c.address, c.user_ref"
+            " FROM message m JOIN contact c ON c.id = m.contact_id"
+            " WHERE m.state = 'queued' AND m.at <= :now AND NOT EXISTS (SELECT 1 FROM message e"
+            " WHERE e.contact_id = m.contact_id AND e.id < m.id AND e.state IN ('queued', 'sending'))"
+            f" ORDER BY m.id LIMIT :n{locked}",
             {"n": limit, "now": now},
         ).all()
         found: dict[str, list[Any]] = {sender: [] for sender in sorted({row.sender for row in rows})}
@@ -87,7 +93,20 @@ class OutboxQueries(SettlementQueries):
         return found
 
     def settle_messages(self, settlements: Sequence[Settlement]) -> None:
-        """Write the provider's answers to messages of agents and of the system."""
+        """Write the provider's answers to messages of agents and of the system; as `settle_deliveries`."""
+        try:
+            self._settle_messages(settlements)
+        except (DataError, IntegrityError, ValueError, OverflowError):
+            for s in settlements:
+                try:
+                    self._settle_messages([s])
+                except (DataError, IntegrityError, ValueError, OverflowError):
+                    log.exception("The provider's answer to message %d can't be stored", s.id)
+                    self._settle_messages(
+                        [Settlement(s.id, s.claimed_at, DeliveryState.UNKNOWN, error_code="unstorable")]
+                    )
+
+    def _settle_messages(self, settlements: Sequence[Settlement]) -> None:
         now = self.now()
         with self.write() as connection:
             self.note_mood(connection, settlements, now)
@@ -98,11 +117,12 @@ class OutboxQueries(SettlementQueries):
                     "state": s.state.value,
                     "p": s.provider_id,
                     "error": f"{s.error_code}: {s.error}" if s.error else None,
-                    "refund": int(not s.counts),
+                    # What did not leave, or came at a bad time for the whole number, was no attempt.
+                    "refund": int(s.back_off > 0 or (s.trouble and not s.counts)),
                     "now": now,
                     "at": now + int(s.delay * 1_000_000),
                 }
-                connection.execute(text(_GIVE_BACK if s.state in _UNSENT else _ANSWERED), values)
+                self.run(connection, _GIVE_BACK if s.state in _UNSENT else _ANSWERED, values)
 
 
 def _queued(row: Any, now: int, send_at: int, unwell: bool) -> QueuedMessage:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, IntegrityError
 
@@ -18,7 +18,8 @@ from plugin.domain.refusal import Reaction, Refusal
 from plugin.store.claims import ClaimQueries
 from plugin.store.consent import ConsentQueries
 from plugin.store.control import ControlQueries
-from plugin.store.database import micros
+from plugin.store.database import micros, retried
+from plugin.store.meta import has_rows
 from plugin.usecases.dispatch import Settlement, consequence
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries):
     def settle_deliveries(self, settlements: Sequence[Settlement]) -> None:
         """Write the provider's answers, in one transaction; one that can't be stored becomes `unknown` by itself."""
         try:
-            self._settle_deliveries(settlements)
+            retried(partial(self._settle_deliveries, settlements))
         except (DataError, IntegrityError, ValueError):  # ValueError: psycopg2's word for a NUL in a text
             for settlement in settlements:
                 try:
@@ -149,15 +150,14 @@ class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries):
             self._lock_deliveries(connection, [s.id for s in settlements])
             self.update_many(connection, _GOOD_NEWS, _GOOD_KINDS, good)
             self.update_many(connection, _BAD_NEWS, {**_BAD_KINDS, "claimed_at": "BIGINT"}, bad)
-            for s in settlements:
-                if s.suppress:
-                    self._suppress_recipient(connection, s.id, s.error_code or "")
+            for s in sorted((s for s in settlements if s.suppress), key=lambda s: s.id):
+                self._suppress_recipient(connection, s.id, s.error_code or "")
 
     def note_mood(self, connection: Connection, settlements: Sequence[Settlement], now: int) -> None:
         """What the answers say about the sending numbers: pace, breaker, ramp."""
         by_sender: dict[str, list[Settlement]] = defaultdict(list)
         for s in settlements:
-            if s.sender and (s.state in _GOOD or s.trouble or s.back_off):
+            if s.sender:
                 by_sender[s.sender].append(s)
         for sender, said in sorted(by_sender.items()):
             line = self.lock_sender(connection, sender)
@@ -173,15 +173,14 @@ class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries):
     def _lock_deliveries(self, connection: Connection, ids: Sequence[int]) -> None:
         """In order of ids, as everywhere: two writers of the same rows then wait for one another, never in a circle."""
         if self.dialect == "postgresql" and len(ids) > 1:
-            connection.execute(
-                text(f"SELECT id FROM delivery WHERE id IN ({self.each('ids', 'BIGINT')}) ORDER BY id FOR UPDATE"),
+            self.run(
+                connection,
+                f"SELECT id FROM delivery WHERE id IN ({self.each('ids', 'BIGINT')}) ORDER BY id FOR UPDATE",
                 {"ids": self.many(sorted(set(ids)))},
             )
 
     def _suppress_recipient(self, connection: Connection, delivery_id: int, detail: str) -> None:
-        canonical = connection.execute(
-            text("SELECT canonical FROM delivery WHERE id = :id"), {"id": delivery_id}
-        ).scalar()
+        canonical = self.run(connection, "SELECT canonical FROM delivery WHERE id = :id", {"id": delivery_id}).scalar()
         if canonical:
             self.write_opt_out(connection, canonical, "provider", detail=detail, delivery_id=delivery_id)
 
@@ -212,7 +211,7 @@ class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries):
             if values["suppress"]:
                 self._suppress_recipient(connection, values["id"], values["error_code"] or "")
         if messages:
-            connection.execute(text(_MESSAGE_STATUS), sorted(messages, key=lambda values: values["id"]))
+            self.run(connection, _MESSAGE_STATUS, sorted(messages, key=lambda values: values["id"]))
         if unmatched:
             self.count_fact(connection, "statuses_unmatched", unmatched)
         return unmatched
@@ -233,14 +232,14 @@ class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries):
                 messages.append(_message_values(update, correlation.row))
         unmatched = 0
         for update in loose:  # sent by somebody who knows no correlation: the bot's own messages, other tools
-            found = connection.execute(
-                text("SELECT id, attempts, state FROM delivery WHERE provider_id = :p"), {"p": update.provider_id}
+            found = self.run(
+                connection, "SELECT id, attempts, state FROM delivery WHERE provider_id = :p", {"p": update.provider_id}
             ).first()
             if found:  # a row that was claimed again still has the id of the attempt before
                 ours.append((update, found.id, found.attempts if found.state == DeliveryState.SENT.value else None))
                 continue
-            message = connection.execute(
-                text("SELECT id FROM message WHERE provider_id = :p"), {"p": update.provider_id}
+            message = self.run(
+                connection, "SELECT id FROM message WHERE provider_id = :p", {"p": update.provider_id}
             ).first()
             if message:
                 messages.append(_message_values(update, message[0]))
@@ -256,11 +255,10 @@ class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries):
         now: int,
     ) -> list[dict[str, Any]]:
         """Values for `_FAILED_STATUS`; what a failure means beyond its row is done here, before rows are locked."""
-        rows = connection.execute(
-            text(
-                "SELECT id, broadcast_id, sender, attempts, tries, state FROM delivery"
-                f" WHERE id IN ({self.each('ids', 'BIGINT')}) ORDER BY id"
-            ),
+        rows = self.run(
+            connection,
+            "SELECT id, broadcast_id, sender, attempts, tries, state FROM delivery"
+            f" WHERE id IN ({self.each('ids', 'BIGINT')}) ORDER BY id",
             {"ids": self.many(list(bad))},
         ).all()
         failed, stopped, slowed = [], {}, {}
@@ -300,14 +298,16 @@ class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries):
         return failed
 
     def pause_refused(self, connection: Connection, broadcast_id: str, refusal: Refusal) -> bool:
-        """Pause a running broadcast that the provider will not let through. False: it was not running."""
+        """Pause a broadcast that the provider will not let through. False: it was neither running nor finished.
+
+        A finished one, too: a status that comes later gives its row back.
+        """
         reason = f"{refusal.pt} {refusal.remedy_pt}".strip()
         return bool(
-            connection.execute(
-                text(
-                    "UPDATE broadcast SET state = 'paused', state_reason = :reason, state_code = :code"
-                    " WHERE id = :b AND state = 'running'"
-                ),
+            self.run(
+                connection,
+                "UPDATE broadcast SET state = 'paused', state_reason = :reason, state_code = :code, finished_at = NULL"
+                " WHERE id = :b AND state IN ('running', 'finished')",
                 {"b": broadcast_id, "reason": reason, "code": refusal.code},
             ).rowcount
         )
@@ -320,18 +320,17 @@ class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries):
         and a status may say days later that the provider asks to try again.
         """
         now = self.now()
-        came_back = " OR ".join(
-            f"EXISTS (SELECT 1 FROM delivery d WHERE d.broadcast_id = broadcast.id AND d.state = '{state}')"
-            for state in ("queued", "deferred")
-        )
+        came_back = " OR ".join(has_rows(state) for state in ("queued", "deferred"))
         which = f"state = 'finished' AND finished_at > CAST(:since AS BIGINT) AND ({came_back})"
         values = {"since": now - _LATE}
         with self.read() as connection:  # once a second: the writer is not to be troubled for nothing
-            if not connection.execute(text(f"SELECT 1 FROM broadcast WHERE {which} LIMIT 1"), values).first():
+            if not self.run(connection, f"SELECT 1 FROM broadcast WHERE {which} LIMIT 1", values).first():
                 return []
         with self.write() as connection:
-            rows = connection.execute(
-                text(f"UPDATE broadcast SET state = 'running', finished_at = NULL WHERE {which} RETURNING id"), values
+            rows = self.run(
+                connection,
+                f"UPDATE broadcast SET state = 'running', finished_at = NULL WHERE {which} RETURNING id",
+                values,
             ).all()
         return [row[0] for row in rows]
 
@@ -339,16 +338,11 @@ class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries):
         """Close running broadcasts that have nothing left to send. Returns their ids."""
         now = self.now()
         with self.write() as connection:
-            rows = connection.execute(
-                text(
-                    "UPDATE broadcast SET state = 'finished', finished_at = :now WHERE state = 'running'"
-                    + "".join(
-                        " AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.broadcast_id = broadcast.id"
-                        f" AND d.state = '{state}')"
-                        for state in ("queued", "deferred", "sending")
-                    )
-                    + " RETURNING id"
-                ),
+            rows = self.run(
+                connection,
+                "UPDATE broadcast SET state = 'finished', finished_at = :now WHERE state = 'running'"
+                + "".join(f" AND NOT {has_rows(state)}" for state in ("queued", "deferred", "sending"))
+                + " RETURNING id",
                 {"now": now},
             ).all()
         return [row[0] for row in rows]

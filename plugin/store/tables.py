@@ -258,8 +258,10 @@ broadcast = Table(
     Column("notify_team", Boolean, nullable=False, default=False),
     Column("window", BigInteger, nullable=False),  # reply window, microseconds
     Column("state", String(16), nullable=False),  # scheduled | running | paused | finished | cancelled
+    # Why it is in its state. The code: one of domain.why, with its figures (JSON) as reason, or the provider's that
+    # paused it; without a code the reason is a sentence of an earlier version.
     Column("state_reason", Text, nullable=False, default=""),
-    Column("state_code", Text, nullable=False, default=""),  # the provider's code that paused it
+    Column("state_code", Text, nullable=False, default=""),
     # why a pause is more than a pause. restore: only reconciling ends it; wave: whoever resumes lets the rest go
     Column("hold", String(16), nullable=False, default=""),
     Column("test", Boolean, nullable=False, default=False),
@@ -269,7 +271,6 @@ broadcast = Table(
     Column("on_unknown", String(16), nullable=False, default="keep"),  # keep | resend (at least once)
     _time("start_at"),  # scheduled for
     _time("resumed_at"),  # a person last said "go on": what was claimed before no longer stops it early
-    Column("watch_from", BigInteger, nullable=False, default=0),  # and no delivery up to this one does
     _time("wake_at"),  # nothing can be claimed before: everybody is outside the sending hours, or the day is spent
     Column("wait_reason", String(16), nullable=False, default=""),  # hours | daily
     Column("rows", Integer, nullable=False),
@@ -358,6 +359,8 @@ Index(
 )
 Index("delivery_user_ref", delivery.c.sender, delivery.c.user_ref, **_known(delivery.c.user_ref))
 Index("delivery_returned", delivery.c.sender, delivery.c.returned_address, **_known(delivery.c.returned_address))
+# What was sent since a moment, for the early stop.
+Index("delivery_claimed", delivery.c.broadcast_id, delivery.c.claimed_at, **_known(delivery.c.claimed_at))
 Index("delivery_replied", delivery.c.broadcast_id, delivery.c.id, **_known(delivery.c.replied_at))
 
 contact = Table(

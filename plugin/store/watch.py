@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import Any
 
 from sqlalchemy import text
 
 from plugin.domain.stop import FIRST_ALIKE, LAST, stop_reason
 from plugin.domain.wave import FirstWave, Step, Verdict, WaveCounts, verdict
+from plugin.domain.why import Why
 from plugin.store.meta import MetaQueries, from_json
 
-#: An unknown outcome says nothing about the message.
-_SETTLED = ("sent", "delivered", "read", "failed")
-
-# By (state, broadcast_id, id): a few rows from either end of each state, however many there are.
-_END = (
-    "SELECT * FROM (SELECT id, state, error_code, claimed_at FROM delivery WHERE broadcast_id = :b"
-    " AND state = '{state}' AND id > CAST(:after AS BIGINT) ORDER BY id {order} LIMIT {limit}) AS {state}_rows"
+# In the order of the claims, which among first attempts is the file's. An unknown outcome says nothing about the
+# message. Never by the index of states (hence the ||): it would look through all that was sent before.
+_OUTCOMES = (
+    "SELECT CASE WHEN state = 'failed' THEN COALESCE(error_code, '') END FROM delivery WHERE broadcast_id = :b"
+    " AND claimed_at > CAST(:since AS BIGINT) AND state || '' IN ('sent', 'delivered', 'read', 'failed')"
+    " ORDER BY claimed_at {order}, id {order} LIMIT :n"
 )
-_FIRST = " UNION ALL ".join(_END.format(state=s, order="ASC", limit=LAST) for s in _SETTLED)
-_LAST = " UNION ALL ".join(_END.format(state=s, order="DESC", limit=LAST) for s in _SETTLED)
+_FIRST, _LAST = text(_OUTCOMES.format(order="ASC")), text(_OUTCOMES.format(order="DESC"))
 
 _WAVE = """
 SELECT d.state, d.error_code, COUNT(*) AS people, MAX(d.claimed_at) AS last,
+       MIN(CASE WHEN d.state = 'deferred' THEN d.not_before END) AS next,
        SUM(CASE WHEN o.at >= d.claimed_at THEN 1 ELSE 0 END) AS opt_outs
 FROM delivery d LEFT JOIN opt_out o ON o.canonical = d.canonical
 WHERE d.broadcast_id = :b AND d.row <= (SELECT e.row FROM delivery e WHERE e.id = :end)
@@ -35,32 +34,24 @@ GROUP BY d.state, d.error_code
 class WatchQueries(MetaQueries):
     """Queries that judge a running broadcast."""
 
-    def stop_reason(self, broadcast_id: str, suspects: Container[str]) -> str | None:
-        """Why (pt-BR) this broadcast should be paused by itself, see `plugin.domain.stop`; None: nothing is wrong.
+    def stop_reason(self, broadcast_id: str, suspects: Container[str]) -> Why | None:
+        """Why this broadcast should be paused by itself, see `plugin.domain.stop`; None: nothing is wrong.
 
         Only what was claimed since a person last said "go on" counts. `suspects`: codes of `Reaction.SUSPECT`.
         """
         with self.read() as connection:
             broadcast = connection.execute(
-                text("SELECT watch_from, resumed_at FROM broadcast WHERE id = :b"), {"b": broadcast_id}
+                text("SELECT resumed_at FROM broadcast WHERE id = :b"), {"b": broadcast_id}
             ).first()
             if broadcast is None:
                 return None
-            values = {"b": broadcast_id, "after": broadcast.watch_from}
-            last = self._outcomes(connection.execute(text(_LAST), values), broadcast.resumed_at)[-LAST:]
+            since = -1 if broadcast.resumed_at is None else broadcast.resumed_at
+            values = {"b": broadcast_id, "since": since}
+            last = connection.execute(_LAST, {**values, "n": LAST}).scalars().all()[::-1]
             if all(code is None for code in last):
                 return None
-            first = self._outcomes(connection.execute(text(_FIRST), values), broadcast.resumed_at)[:FIRST_ALIKE]
+            first = connection.execute(_FIRST, {**values, "n": FIRST_ALIKE}).scalars().all()
         return stop_reason(first, last, suspects)
-
-    def _outcomes(self, rows: Any, resumed_at: int | None) -> list[str | None]:
-        """In the file's order: the code of a failure ("" without one), None of a success."""
-        since = -1 if resumed_at is None else resumed_at
-        return [
-            (row.error_code or "") if row.state == "failed" else None
-            for row in sorted(rows, key=lambda row: int(row.id))
-            if (row.claimed_at or 0) > since
-        ]
 
     def judge_waves(self) -> list[tuple[str, Verdict]]:
         """Look at every first wave under way. Those that may go on go on, the others pause with their reason.
@@ -91,6 +82,7 @@ class WatchQueries(MetaQueries):
         pending = people.get("queued", 0) + people.get("sending", 0)
         waiting = people.get("deferred", 0)
         last = max((row.last for row in rows if row.last is not None), default=None)
+        due = min((row.next for row in rows if row.next is not None), default=None)
         return WaveCounts(
             pending=pending,
             waiting=waiting,
@@ -99,24 +91,27 @@ class WatchQueries(MetaQueries):
             failures=people.get("failed", 0),
             unknown=people.get("unknown", 0),
             idle_seconds=None if last is None else (self.now() - last) / 1_000_000,
+            next_seconds=None if last is None or due is None else (due - last) / 1_000_000,
             codes=codes,
         )
 
     def _end_wave(self, broadcast_id: str, wave_end: int, found: Verdict) -> bool:
         """False: the broadcast was paused, cancelled or let go on meanwhile."""
-        change = "wave_end = NULL"
-        if found.step is Step.STOP:
-            change = "state = 'paused', state_reason = :reason, state_code = '', hold = 'wave'"
+        change, values = "wave_end = NULL", dict[str, str]()
+        if found.why is not None:
+            change = "state = 'paused', state_code = :state_code, state_reason = :state_reason, hold = 'wave'"
+            values = found.why.stored()
         with self.write() as connection:
             done = connection.execute(
                 text(
                     f"UPDATE broadcast SET {change} WHERE id = :b AND state = 'running'"
                     " AND wave_end = CAST(:end AS BIGINT)"
                 ),
-                {"b": broadcast_id, "end": wave_end, "reason": found.reason},
+                {"b": broadcast_id, "end": wave_end, **values},
             ).rowcount
             if done:
                 self.audit(
-                    connection, None, "broadcast.wave", broadcast_id, verdict=found.step.value, reason=found.reason
-                )
+                    connection, None, "broadcast.wave", broadcast_id,
+                    verdict=found.step.value, tried=found.tried, of=found.of, why=str(found.why or ""),
+                )  # fmt: skip
         return bool(done)

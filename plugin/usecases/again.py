@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy.engine import Connection
 
 from plugin.domain.access import Principal
-from plugin.domain.refusal import Reaction
+from plugin.domain.refusal import Reaction, Refusal
 from plugin.errors import Conflict, Invalid
 from plugin.usecases.control import ControlStore, Locked, opened, refuse_unreconciled
 from plugin.usecases.explain import Explain, of_own
@@ -30,27 +32,34 @@ _RISK = (
 class Requeued:
     """How many rows wait to be sent again, and how many do not, by why.
 
-    Why: opted_out (asked us to stop), suppressed (asked the provider to), recent (a status may still come),
-    settled (the outcome is known meanwhile).
+    Why: opted_out (asked us to stop), suppressed (asked the provider to), too_soon (the provider wants nobody to insist
+    yet), recent (a status may still come), settled (not of unknown outcome any more).
     """
 
     queued: int
     left_out: dict[str, int] = field(default_factory=dict)
 
 
+class Ended(NamedTuple):
+    """A row with an outcome. Times in microseconds UTC, 0 when there is none; `code` is "" for none."""
+
+    id: int
+    row: int
+    code: str
+    claimed_at: int
+    failed_at: int
+    opted_out: bool
+
+
 class AgainStore(ControlStore, Protocol):
     """What sending again asks of the store; see `plugin.store.control`."""
 
-    def failed_codes(self, connection: Connection, broadcast_id: str) -> list[str]: ...
-    def failed_count(self, connection: Connection, broadcast_id: str, codes: Collection[str]) -> int: ...
-    def requeue_failed(
-        self, connection: Connection, broadcast_id: str, codes: Collection[str]
-    ) -> tuple[int, int, int]: ...
+    #: Rows to be changed in one transaction, at most.
+    at_once: int
+
+    def ended_rows(self, broadcast_id: str, state: str) -> Iterator[Ended]: ...
     def last_row(self, connection: Connection, broadcast_id: str) -> int: ...
-    def unknown_rows(self, connection: Connection, broadcast_id: str) -> list[tuple[int, int | None, bool]]: ...
-    def requeue_unknown(
-        self, connection: Connection, broadcast_id: str, rows: Iterable[int]
-    ) -> tuple[list[int], int]: ...
+    def requeue(self, connection: Connection, ids: Sequence[int], state: str, asked: int) -> int: ...
 
 
 def retry_failed(
@@ -63,7 +72,8 @@ def retry_failed(
 ) -> Requeued:
     """Queue failed rows afresh, all of them or those that failed with one of `codes`. A finished broadcast runs again.
 
-    Left out: people who opted out, and those who asked the provider to, as `explain` tells from the code.
+    Left out: people who opted out, and as `explain` tells from the code those who asked the provider to, and those
+    whom the provider lets nobody write to again so soon. See `_requeue` for what a crash in between means.
 
     Raises:
         NotFound, Forbidden: not this person's.
@@ -72,19 +82,35 @@ def retry_failed(
     """
     if codes is not None and not codes:
         raise Invalid("Nenhum código foi escolhido.", "Escolha um, ou todos (null).", field="codes")
-    with opened(store, principal, broadcast_id) as (connection, found):
+    with opened(store, principal, broadcast_id) as (_, found):
         _require_begun(found)
-        there = [c for c in store.failed_codes(connection, broadcast_id) if codes is None or c in codes]
-        final = [code for code in there if code and explain(found.channel, code).reaction is Reaction.SUPPRESS]
-        left_out = {"suppressed": store.failed_count(connection, broadcast_id, final)} if final else {}
-        queued, opted_out, first = store.requeue_failed(connection, broadcast_id, [c for c in there if c not in final])
-        left_out["opted_out"] = opted_out
-        _go_on(store, connection, broadcast_id, found, queued, first)
-        store.audit(
-            connection, principal.user_id, "broadcast.retry_failed", broadcast_id,
-            codes=None if codes is None else sorted(codes), queued=queued, left_out=left_out,
-        )  # fmt: skip
-    return Requeued(queued, {why: n for why, n in left_out.items() if n})
+    asked, refusals = store.now(), dict[str, Refusal]()
+    ready, left_out = array("q"), Counter[str]()
+    for row in store.ended_rows(broadcast_id, "failed"):
+        if codes is not None and row.code not in codes:
+            continue
+        if row.code and row.code not in refusals:
+            refusals[row.code] = explain(found.channel, row.code)
+        if why := _unfit(row, refusals.get(row.code), asked):
+            left_out[why] += 1
+        else:
+            ready.append(row.id)
+    queued = _requeue(
+        store, principal, broadcast_id, "failed", ready, asked, "broadcast.retry_failed",
+        codes=None if codes is None else sorted(codes), left_out=left_out,
+    )  # fmt: skip
+    return Requeued(queued, dict(left_out))
+
+
+def _unfit(row: Ended, refusal: Refusal | None, now: int) -> str:
+    """Why a failed row is not to be sent again, "" when it is."""
+    if refusal and refusal.reaction is Reaction.SUPPRESS:
+        return "suppressed"
+    if row.opted_out:
+        return "opted_out"
+    if refusal and refusal.reaction is Reaction.DEFER and row.failed_at > now - int(refusal.seconds * 1_000_000):
+        return "too_soon"
+    return ""
 
 
 def resend_unknown(
@@ -98,6 +124,7 @@ def resend_unknown(
     """Queue rows of unknown outcome afresh, all of them or those with these row numbers: they may get it twice.
 
     Left out: people who opted out, rows whose outcome is known meanwhile, and rows so young that a status may come.
+    See `_requeue` for what a crash in between means.
 
     Raises:
         NotFound, Forbidden: not this person's.
@@ -109,33 +136,65 @@ def resend_unknown(
             raise Invalid(_RISK, "Para reenviar mesmo assim, confirme com accept_risk = true.", field="accept_risk")
         _require_begun(found)
         wanted = None if rows is None else _existing(rows, store.last_row(connection, broadcast_id))
-        unknown = {
-            row: (claimed_at or 0, opted_out)
-            for row, claimed_at, opted_out in store.unknown_rows(connection, broadcast_id)
-            if wanted is None or row in wanted
-        }
-        settling = store.now() - SETTLING_SECONDS * 1_000_000
-        recent = [row for row, (claimed_at, out) in unknown.items() if claimed_at > settling and not out]
-        ready = [row for row, (claimed_at, out) in unknown.items() if claimed_at <= settling and not out]
-        if recent and not ready:
-            raise Conflict(
-                f"O provedor ainda pode informar o resultado de {len(recent)} envios, feitos há menos de "
-                f"{SETTLING_SECONDS // 60} minutos.",
-                f"Espere {SETTLING_SECONDS // 60} minutos e tente de novo, se ainda estiverem como desconhecidos.",
-            )
-        queued, first = store.requeue_unknown(connection, broadcast_id, ready)
-        left_out = {
-            "recent": len(recent),
-            "opted_out": sum(out for _, out in unknown.values()),
-            "settled": (len(wanted) - len(unknown) if wanted is not None else 0) + len(ready) - len(queued),
-        }
-        _go_on(store, connection, broadcast_id, found, len(queued), first)
-        store.audit(
-            connection, principal.user_id, "broadcast.resend_unknown", broadcast_id,
-            queued=len(queued), rows=queued[:_AUDITED_ROWS], chosen="all" if rows is None else "rows",
-            left_out=left_out,
-        )  # fmt: skip
-    return Requeued(len(queued), {why: n for why, n in left_out.items() if n})
+    asked = store.now()
+    ready, numbers, left_out = array("q"), list[int](), Counter[str]()
+    for row in store.ended_rows(broadcast_id, "unknown"):
+        if wanted is not None and row.row not in wanted:
+            continue
+        if row.opted_out:
+            left_out["opted_out"] += 1
+        elif row.claimed_at > asked - SETTLING_SECONDS * 1_000_000:
+            left_out["recent"] += 1
+        else:
+            ready.append(row.id)
+            if len(numbers) < _AUDITED_ROWS:
+                numbers.append(row.row)
+    if left_out["recent"] and not ready:
+        raise Conflict(
+            f"O provedor ainda pode informar o resultado de {left_out['recent']} envios, feitos há menos de "
+            f"{SETTLING_SECONDS // 60} minutos.",
+            f"Espere {SETTLING_SECONDS // 60} minutos e tente de novo, se ainda estiverem como desconhecidos.",
+        )
+    if wanted is not None:
+        left_out["settled"] = len(wanted) - len(ready) - sum(left_out.values())
+    queued = _requeue(
+        store, principal, broadcast_id, "unknown", ready, asked, "broadcast.resend_unknown",
+        rows=numbers, chosen="all" if rows is None else "rows", left_out=left_out,
+    )  # fmt: skip
+    left_out["settled"] += len(ready) - queued
+    return Requeued(queued, {why: n for why, n in left_out.items() if n})
+
+
+def _requeue(
+    store: AgainStore,
+    principal: Principal,
+    broadcast_id: str,
+    state: str,
+    ids: Sequence[int],
+    asked: int,
+    action: str,
+    **detail: Any,
+) -> int:
+    """Queue these rows afresh, slice by slice: in one go, a million would stop every other writer of SQLite for long.
+
+    The first slice commits the decision and its audit entry (`asked_for`: how many rows it is about). After a crash in
+    between, the rows of later slices are what they were, and counted so: the person asks again for the rest. A slice
+    takes only what is still in `state` and was not claimed after the person `asked`; when somebody cancels the
+    broadcast meanwhile, or a restore holds it, the later ones are left. Returns how many rows were queued.
+    """
+    queued = 0
+    for start in range(0, max(len(ids), 1), store.at_once):
+        with opened(store, principal, broadcast_id) as (connection, found):
+            if start == 0:
+                _require_begun(found)
+                store.audit(connection, principal.user_id, action, broadcast_id, asked_for=len(ids), **detail)
+            elif found.state == "cancelled" or found.hold == "restore":
+                break
+            done = store.requeue(connection, ids[start : start + store.at_once], state, asked)
+            if done:
+                _go_on(store, connection, broadcast_id, found, asked)
+            queued += done
+    return queued
 
 
 def _existing(rows: Collection[int], last: int) -> set[int]:
@@ -156,14 +215,9 @@ def _require_begun(found: Locked) -> None:
         raise Conflict("Este disparo ainda não começou.", "Espere até que comece.")
 
 
-def _go_on(
-    store: AgainStore, connection: Connection, broadcast_id: str, found: Locked, queued: int, first: int
-) -> None:
+def _go_on(store: AgainStore, connection: Connection, broadcast_id: str, found: Locked, asked: int) -> None:
     """A person has seen the outcomes: what was sent before stops nothing early any more. A pause stays a pause."""
-    if not queued:
-        return
     values: dict[str, Any] = {"state": "running", "finished_at": None} if found.state == "finished" else {}
     store.change_broadcast(
-        connection, broadcast_id,
-        resumed_at=store.now(), watch_from=first - 1, wake_at=None, wait_reason="", **values,
+        connection, broadcast_id, resumed_at=asked, wake_at=None, wait_reason="", **values
     )  # fmt: skip

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from plugin.domain.access import BROADCAST, Principal
 from plugin.domain.schedule import check_start
+from plugin.domain.why import Why
 from plugin.errors import Conflict, NotFound
 
 _REFRESH = "Atualize a página e veja a situação."
@@ -36,9 +37,8 @@ class ControlStore(Protocol):
     def broadcast_facts(self, broadcast_id: str) -> Mapping[str, Any] | None: ...
     def lock_broadcast(self, connection: Connection, broadcast_id: str) -> Locked | None: ...
     def change_broadcast(self, connection: Connection, broadcast_id: str, **values: Any) -> None: ...
-    def claimed_up_to(self, connection: Connection, broadcast_id: str) -> int: ...
     def waiting_rows(self, connection: Connection, broadcast_id: str) -> int: ...
-    def skip_rest(self, connection: Connection, broadcast_id: str) -> int: ...
+    def drop_waiting(self, connection: Connection, broadcast_id: str, *, unknown: bool) -> int: ...
     def audit(self, connection: Connection, user_id: str | None, action: str, target: str, **detail: Any) -> None: ...
 
 
@@ -54,7 +54,7 @@ def pause(store: ControlStore, principal: Principal, broadcast_id: str) -> None:
             raise Conflict("Este disparo não está em andamento.", _REFRESH)
         store.change_broadcast(
             connection, broadcast_id,
-            state="paused", state_reason=f"Pausado por {principal.name}.", state_code="", hold="",
+            state="paused", hold="", **Why("paused", {"by": principal.name}).stored(),
         )  # fmt: skip
         store.audit(connection, principal.user_id, "broadcast.pause", broadcast_id, state=found.state)
 
@@ -78,8 +78,7 @@ def resume(store: ControlStore, principal: Principal, broadcast_id: str) -> None
         store.change_broadcast(
             connection, broadcast_id,
             state="scheduled" if found.start_at and found.start_at > now else "running",
-            state_reason="", state_code="", hold="", wake_at=None, wait_reason="",
-            resumed_at=now, watch_from=store.claimed_up_to(connection, broadcast_id), **values,
+            state_reason="", state_code="", hold="", wake_at=None, wait_reason="", resumed_at=now, **values,
         )  # fmt: skip
         store.audit(connection, principal.user_id, "broadcast.resume", broadcast_id, hold=found.hold)
 
@@ -88,7 +87,7 @@ def cancel(store: ControlStore, principal: Principal, broadcast_id: str) -> int:
     """End a broadcast for good: whatever is not under way is skipped. Returns how many rows.
 
     What is under way ends by itself, and its answers still count. Of a big broadcast the dispatcher skips the rest,
-    see `Store.drop_cancelled`.
+    see `Store.drop_cancelled`. After a restore nobody knows whether what waits was sent: it becomes unknown instead.
 
     Raises:
         NotFound, Forbidden: not this person's.
@@ -97,14 +96,19 @@ def cancel(store: ControlStore, principal: Principal, broadcast_id: str) -> int:
     with opened(store, principal, broadcast_id) as (connection, found):
         if found.state not in ("scheduled", "running", "paused"):
             raise Conflict("Este disparo já terminou; não há o que cancelar.", _REFRESH)
+        unknown = found.hold == "restore"
         store.change_broadcast(
             connection, broadcast_id,
-            state="cancelled", state_reason=f"Cancelado por {principal.name}.", state_code="", hold="",
-            finished_at=store.now(), wake_at=None, wait_reason="",
+            state="cancelled", finished_at=store.now(), wake_at=None, wait_reason="",
+            hold="restore" if unknown else "",  # for the rows that are not dropped yet
+            **Why("cancelled_held" if unknown else "cancelled", {"by": principal.name}).stored(),
         )  # fmt: skip
         waiting = store.waiting_rows(connection, broadcast_id)
-        store.skip_rest(connection, broadcast_id)
-        store.audit(connection, principal.user_id, "broadcast.cancel", broadcast_id, skipped=waiting)
+        store.drop_waiting(connection, broadcast_id, unknown=unknown)
+        store.audit(
+            connection, principal.user_id, "broadcast.cancel", broadcast_id,
+            **{"unknown" if unknown else "skipped": waiting},
+        )  # fmt: skip
     return waiting
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 NOT_SENT_SECONDS = 1.0
 #: Seconds until a message is tried again that only a person can help (a delivery waits for its paused broadcast).
 PAUSED_SECONDS = 30.0
+PAUSED_ATTEMPTS = 20
+#: What a row raises whose stored values are not what they should be.
+_UNSPEAKABLE = (ValueError, TypeError, AttributeError, LookupError)
 #: Meta asks to wait 4^X seconds for one person; X grows with the attempts up to this (17 minutes).
 _LONGEST_WAIT = 5
 
@@ -160,12 +164,8 @@ async def send_delivery(
     """Send one delivery if it can begin by `not_after` (time.monotonic()). Never raises for what the provider did."""
     try:
         content = template_message(template, claimed, key)
-    except Exception as error:
-        log.exception("Delivery %d can't be put into words", claimed.id)
-        return Settlement(
-            claimed.id, claimed.claimed_at, DeliveryState.FAILED, error_code="message", error=type(error).__name__,
-            broadcast_id=claimed.broadcast_id,
-        )  # fmt: skip
+    except _UNSPEAKABLE as error:
+        return _unspeakable(claimed, error)
     message = Outbound(
         sender=claimed.sender,
         address=claimed.address,
@@ -178,7 +178,10 @@ async def send_delivery(
 
 async def send_message(connector: Connector, queued: QueuedMessage, installation: str, not_after: float) -> Settlement:
     """Send one message of an agent or of the system, as `send_delivery` does."""
-    buttons = tuple((str(i), str(title)) for i, title in orjson.loads(queued.buttons))
+    try:
+        buttons = tuple((str(i), str(title)) for i, title in orjson.loads(queued.buttons))
+    except _UNSPEAKABLE as error:
+        return _unspeakable(queued, error)
     message = Outbound(
         sender=queued.sender,
         address=queued.address or "",
@@ -202,12 +205,21 @@ async def _send(connector: Connector, message: Outbound, row: Claimed | QueuedMe
             row.id, row.claimed_at, DeliveryState.UNKNOWN, sender=row.sender, trouble=True,
             error_code=error.code or "Ambiguous", error=error.message,
         )  # fmt: skip
-    except Exception as error:
-        # A connector must not raise anything else; when it does, nobody knows whether bytes left.
+    except (Exception, asyncio.CancelledError) as error:
+        # A connector must not raise anything else, nor hang until it is cancelled; when it does, nobody knows whether
+        # bytes left.
         log.exception("The connector %s failed in a way it should not", connector.name)
         return Settlement(
             row.id, row.claimed_at, DeliveryState.UNKNOWN, error_code="connector", error=type(error).__name__
         )
+
+
+def _unspeakable(row: Claimed | QueuedMessage, error: Exception) -> Settlement:
+    log.error("Row %d can't be put into words", row.id, exc_info=error)
+    return Settlement(
+        row.id, row.claimed_at, DeliveryState.FAILED, error_code="message", error=type(error).__name__,
+        broadcast_id=row.broadcast_id if isinstance(row, Claimed) else "",
+    )  # fmt: skip
 
 
 def not_sent(row: Claimed | QueuedMessage, code: str, error: str, *, trouble: bool = False) -> Settlement:
@@ -253,6 +265,9 @@ def consequence(refusal: Refusal, attempts: int, tries: int, retry_after: float 
 def _refused(row: Claimed | QueuedMessage, error: Refused, tries: int) -> Settlement:
     refusal = error.refusal
     found = consequence(refusal, row.attempts, tries, error.retry_after)
+    if isinstance(row, QueuedMessage) and refusal.reaction is Reaction.PAUSE and row.attempts >= PAUSED_ATTEMPTS:
+        found = Consequence(DeliveryState.FAILED)  # those behind it have waited long enough
+    back_off = found.delay if refusal.reaction is Reaction.BACK_OFF else 0.0
     return Settlement(
         row.id,
         row.claimed_at,
@@ -261,10 +276,11 @@ def _refused(row: Claimed | QueuedMessage, error: Refused, tries: int) -> Settle
         error=error.message,
         delay=found.delay,
         counts=found.counts,
-        sender=row.sender,
+        # A definite answer about a person says that the provider is well.
+        sender=row.sender if back_off or refusal.unwell or row.unwell else "",
         broadcast_id=row.broadcast_id if isinstance(row, Claimed) else "",
-        trouble=refusal.reaction is Reaction.RETRY,
-        back_off=found.delay if refusal.reaction is Reaction.BACK_OFF else 0.0,
+        trouble=refusal.unwell,
+        back_off=back_off,
         pause=refusal if refusal.reaction is Reaction.PAUSE else None,
         suppress=refusal.reaction is Reaction.SUPPRESS,
     )

@@ -10,29 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from sqlalchemy.engine import Connection
 
 from plugin.domain.access import BROADCAST, Principal, Reach
-from plugin.errors import Conflict, Invalid, NotFound
+from plugin.domain.why import Why
+from plugin.errors import Conflict, Invalid
+from plugin.usecases.control import ControlStore, Locked, opened
 
 #: What to do with the rows of a broadcast on hold.
 UNKNOWN, SEND = "unknown", "send"
 
-PUT_BACK = "O banco de dados voltou no tempo: foi restaurado de uma cópia de segurança."
-ANOTHER = "Este não é o banco de dados que este servidor usava: foi trocado, ou restaurado de uma cópia de segurança."
-FAILED_OVER = "O servidor PostgreSQL foi trocado por uma réplica ou por uma cópia, que pode estar atrasada."
-NO_MARK = "Não é possível saber se o banco de dados está completo: falta o arquivo que marca até onde ele foi."
-UNKNOWN_ATTEMPT = (
-    "O provedor confirmou mensagens que este banco de dados não conhece: foi restaurado de uma cópia de segurança."
-)
-#: Follows each of the above on a broadcast's page.
-WHAT_TO_DO = (
-    "Nada será enviado até alguém decidir. As linhas na fila podem já ter recebido a mensagem depois da cópia. O que"
-    " foi feito depois dela se perdeu: pedidos de descadastro (importe a sua lista de supressão), pausas e"
-    " cancelamentos, e disparos inteiros (não os repita sem conferir). Confira e reconcilie este disparo."
-)
+PUT_BACK, ANOTHER, FAILED_OVER = Why("put_back"), Why("another"), Why("failed_over")
+NO_MARK, UNKNOWN_ATTEMPT = Why("no_mark"), Why("unknown_attempt")
 
 
 @dataclass(frozen=True)
@@ -61,8 +52,8 @@ class OnHold:
     operation_id: str
     operation: str
     filename: str
-    reason: str
     waiting: int
+    why: Why | None
 
 
 class MarkStore(Protocol):
@@ -72,34 +63,31 @@ class MarkStore(Protocol):
     def read_mark(self, connection: Connection) -> Mark: ...
     def advance_mark(self, connection: Connection) -> Mark: ...
     def open_broadcasts(self, connection: Connection) -> int: ...
-    def raise_alarm(self, connection: Connection, reason: str) -> int: ...
+    def raise_alarm(self, connection: Connection, why: Why) -> int: ...
 
 
-class ReconcileStore(Protocol):
-    """What reconciling asks of the store; see `plugin.store.fence`."""
+class ReconcileStore(ControlStore, Protocol):
+    """What reconciling asks of the store; see `plugin.store.fence` and `plugin.store.control`."""
 
-    def write(self) -> AbstractContextManager[Connection]: ...
-    def broadcast_facts(self, broadcast_id: str) -> Mapping[str, Any] | None: ...
     def on_hold(self, operations: Reach, connection: Connection | None = None) -> list[OnHold]: ...
-    def release_hold(self, connection: Connection, broadcast_id: str, *, send: bool) -> int | None: ...
-    def audit(self, connection: Connection, user_id: str | None, action: str, target: str, **detail: Any) -> None: ...
+    def before_hold(self, connection: Connection, broadcast_id: str) -> dict[str, str]: ...
 
 
 # --------------------------------------------------------------------------- notice
 @dataclass(frozen=True)
 class Advanced:
-    """The mark after a heartbeat; `alarm`: why everything was put on hold, "" when nothing was; `held`: how much."""
+    """The mark after a heartbeat; `alarm`: why everything was put on hold, None when nothing was; `held`: how much."""
 
     mark: Mark
-    alarm: str = ""
+    alarm: Why | None = None
     held: int = 0
 
 
-def suspicion(known: Mark, found: Mark) -> str:
-    """Why `found`, read from the database later than `known` and advanced once, can't be its continuation; or ""."""
+def suspicion(known: Mark, found: Mark) -> Why | None:
+    """Why `found`, read from the database later than `known` and advanced once, can't be its continuation; or None."""
     if known.installation != found.installation:
         # An alarm since then, of another dispatcher or of a status: everything that was open then is on hold.
-        return "" if known.installation in found.earlier else ANOTHER
+        return None if known.installation in found.earlier else ANOTHER
     if found.generation <= known.generation or any(found.claims.get(s, 0) < n for s, n in known.claims.items()):
         return PUT_BACK
     if known.system and found.system and known.system != found.system:
@@ -107,7 +95,7 @@ def suspicion(known: Mark, found: Mark) -> str:
     if known.timeline and found.timeline and known.timeline != found.timeline and not known.synchronous:
         # A standby that commits waited for lacks nothing that anybody was told.
         return FAILED_OVER
-    return ""
+    return None
 
 
 def advance(store: MarkStore, known: Sequence[Mark]) -> Advanced:
@@ -115,8 +103,8 @@ def advance(store: MarkStore, known: Sequence[Mark]) -> Advanced:
     with store.write() as connection:
         found = store.advance_mark(connection)
         for mark in known:
-            if reason := suspicion(mark, found):
-                return _alarmed(store, connection, reason)
+            if why := suspicion(mark, found):
+                return _alarmed(store, connection, why)
         return Advanced(found)
 
 
@@ -137,9 +125,9 @@ def begin(store: MarkStore, seen: Mark | None, *, patient: bool) -> Advanced | N
         return _alarmed(store, connection, NO_MARK)
 
 
-def _alarmed(store: MarkStore, connection: Connection, reason: str) -> Advanced:
-    held = store.raise_alarm(connection, reason)
-    return Advanced(store.advance_mark(connection), reason, held)
+def _alarmed(store: MarkStore, connection: Connection, why: Why) -> Advanced:
+    held = store.raise_alarm(connection, why)
+    return Advanced(store.advance_mark(connection), why, held)
 
 
 # --------------------------------------------------------------------------- decide
@@ -157,6 +145,10 @@ def reconcile(
     the provider that still come settle them, and a person may send them again. "send": they stay in the queue, and
     the broadcast is again what it was before the alarm (running, scheduled or paused).
 
+    Rows become unknown slice by slice, while the broadcast is still on hold: the first slice commits with the decision
+    and its audit entry, the hold ends with the last. A crash in between leaves it on hold with fewer rows that wait,
+    and the person decides again.
+
     Raises:
         NotFound, Forbidden: not this person's.
         Conflict: it is not on hold.
@@ -164,21 +156,57 @@ def reconcile(
     """
     if rows not in (UNKNOWN, SEND):
         raise Invalid(f"rows é {rows!r}.", "Escreva unknown ou send.", field="rows")
-    facts = store.broadcast_facts(broadcast_id)
-    if facts is None:
-        raise NotFound("Este disparo não existe.")
-    principal.require(BROADCAST, facts["operation_id"])
-    send = rows == SEND
-    if send and not accept_risk:
-        raise Invalid(
-            "As linhas na fila podem já ter recebido a mensagem depois da cópia de segurança: quem recebeu vai receber"
-            " de novo, e quem pediu para sair depois da cópia também.",
-            "Importe a sua lista de supressão, confira com o provedor o que foi enviado, e só então aceite o risco.",
-            field="accept_risk",
-        )
-    with store.write() as connection:
-        waiting = store.release_hold(connection, broadcast_id, send=send)
-        if waiting is None:
-            raise Conflict("Este disparo não espera por reconciliação.", "Atualize a página e veja a situação.")
-        store.audit(connection, principal.user_id, "broadcast.reconcile", broadcast_id, rows=rows, waiting=waiting)
+    if rows == SEND:
+        return _send(store, principal, broadcast_id, accept_risk)
+    total, decided = 0, False
+    while True:
+        with opened(store, principal, broadcast_id) as (connection, found):
+            if not _on_hold(found):
+                if decided:  # somebody else ended the hold, or the broadcast, between two slices
+                    return total
+                raise _not_on_hold()
+            if not decided:
+                waiting = store.waiting_rows(connection, broadcast_id)
+                store.audit(
+                    connection, principal.user_id, "broadcast.reconcile", broadcast_id, rows=rows, waiting=waiting
+                )
+            done = store.drop_waiting(connection, broadcast_id, unknown=True)
+            # `keep`: an unknown outcome that is sent again by itself would be just what was not wanted.
+            change = {"on_unknown": "keep"} if done else _RELEASED
+            store.change_broadcast(connection, broadcast_id, **change)
+        total, decided = total + done, True
+        if not done:
+            return total
+
+
+_RELEASED = {
+    "state": "running", "hold": "", "state_code": "", "state_reason": "", "on_unknown": "keep", "wake_at": None,
+    "wait_reason": "",
+}  # fmt: skip
+
+
+def _send(store: ReconcileStore, principal: Principal, broadcast_id: str, accept_risk: bool) -> int:
+    with opened(store, principal, broadcast_id) as (connection, found):
+        if not accept_risk:
+            raise Invalid(
+                "As linhas na fila podem já ter recebido a mensagem depois da cópia de segurança: quem recebeu vai"
+                " receber de novo, e quem pediu para sair depois da cópia também.",
+                "Importe a sua lista de descadastros, confira com o provedor o que foi enviado, e só então aceite o"
+                " risco.",
+                field="accept_risk",
+            )
+        if not _on_hold(found):
+            raise _not_on_hold()
+        before = store.before_hold(connection, broadcast_id)
+        store.change_broadcast(connection, broadcast_id, wake_at=None, wait_reason="", **before)
+        waiting = store.waiting_rows(connection, broadcast_id)
+        store.audit(connection, principal.user_id, "broadcast.reconcile", broadcast_id, rows=SEND, waiting=waiting)
     return waiting
+
+
+def _on_hold(found: Locked) -> bool:
+    return found.state == "paused" and found.hold == "restore"
+
+
+def _not_on_hold() -> Conflict:
+    return Conflict("Este disparo não espera por reconciliação.", "Atualize a página e veja a situação.")

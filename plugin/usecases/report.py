@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from plugin.domain.access import BROADCAST, REPORT, Principal
 from plugin.domain.delivery import DeliveryState, SkipReason
+from plugin.domain.wave import WaveCounts
+from plugin.domain.why import Why
 from plugin.errors import Invalid, NotFound
 from plugin.usecases.explain import LANGUAGES, Explain, ExplainLine, lines, of_own
 
@@ -133,6 +135,7 @@ class ReportStore(Protocol):
 
     def broadcast_facts(self, broadcast_id: str) -> Mapping[str, Any] | None: ...
     def delivery_counts(self, broadcast_id: str) -> list[tuple[str, str, int]]: ...
+    def wave_counts(self, broadcast_id: str, wave_end: int) -> WaveCounts: ...
     def reply_counts(self, broadcast_id: str) -> tuple[int, dict[str, int], int]: ...
     def failure_counts(self, broadcast_id: str) -> list[dict[str, Any]]: ...
     def broadcasts_page(
@@ -162,6 +165,8 @@ def report(
     for state, reason, count in store.delivery_counts(broadcast_id):
         if facts["state"] == "cancelled" and state in _WAITING:  # being skipped bit by bit: see `Store.drop_cancelled`
             state, reason = DeliveryState.SKIPPED.value, SkipReason.CANCELLED.value
+            if facts["hold"] == "restore":
+                state, reason = DeliveryState.UNKNOWN.value, ""
         if state == DeliveryState.REJECTED.value:
             rejected += count
         elif state == DeliveryState.SKIPPED.value:
@@ -202,7 +207,7 @@ def report(
         wait_reason=facts["wait_reason"],
         hold=facts["hold"],
         hours=facts["hours"],
-        first_wave=facts["first_wave"] and {**facts["first_wave"], "running": facts["wave_end"] is not None},
+        first_wave=facts["first_wave"] and {**facts["first_wave"], **_wave(store, broadcast_id, facts["wave_end"])},
         test=facts["test"],
         on_unknown=facts["on_unknown"],
         deferred=deferred,
@@ -349,8 +354,18 @@ def _facts(store: ReportStore, principal: Principal, broadcast_id: str) -> Mappi
     return facts
 
 
+def _wave(store: ReportStore, broadcast_id: str, wave_end: int | None) -> dict[str, Any]:
+    """Whether the first wave still lasts; while it does, how many were `tried` `of` those it can reach."""
+    if wave_end is None:
+        return {"running": False}
+    counts = store.wave_counts(broadcast_id, wave_end)
+    return {"running": True, "tried": counts.tried, "of": counts.possible}
+
+
 def _why(facts: Mapping[str, Any], explain: Explain, language: str) -> str:
-    """Why the broadcast is in its state; a provider's refusal is put in the language asked for."""
+    """Why the broadcast is in its state, in the language asked for."""
+    if why := Why.read(facts["state_code"], facts["state_reason"]):
+        return why.words(language)
     if not facts["state_code"]:
         return str(facts["state_reason"])
     return _of_code(facts["state_code"], facts["channel"], explain, language)

@@ -39,20 +39,20 @@ _STATUS: tuple[tuple[type[VamosError], int], ...] = (
 )
 
 _TITLE = {
-    400: "Bad request",
-    401: "Not logged in",
-    403: "Forbidden",
-    404: "Not found",
-    405: "Method not allowed",
-    408: "Request timed out",
-    409: "Conflict",
-    413: "Too large",
-    415: "Unsupported media type",
-    422: "Unreadable file",
-    429: "Too many attempts",
-    500: "Internal error",
-    502: "Provider error",
-    503: "Unavailable",
+    400: "Pedido inválido",
+    401: "Sem sessão",
+    403: "Sem permissão",
+    404: "Não encontrado",
+    405: "Não permitido",
+    408: "Demorou demais",
+    409: "Não é possível agora",
+    413: "Grande demais",
+    415: "Tipo de conteúdo não aceito",
+    422: "Arquivo ilegível",
+    429: "Tentativas demais",
+    500: "Erro interno",
+    502: "Recusado pelo provedor",
+    503: "Indisponível",
 }
 
 _CODE = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 503: "unavailable", 408: "too_slow"}
@@ -95,7 +95,7 @@ def problem(
     """A problem document. `code` is the stable name for programs, `remedy` what to do about it, `existing` the id of
     what is there already.
     """
-    title = _TITLE.get(status, "Error")
+    title = _TITLE.get(status, "Erro")
     code = code or _CODE.get(status, "error")
     body: dict[str, Any] = {
         "type": f"urn:vamos:problem:{code}",

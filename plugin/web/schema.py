@@ -19,6 +19,16 @@ _PYTHON: dict[str, tuple[type, ...]] = {
     "array": (list,),
     "null": (type(None),),
 }
+#: The same as people read it: what a page sends may be refused too.
+_WORDS = {
+    "string": "um texto",
+    "integer": "um número inteiro",
+    "number": "um número",
+    "boolean": "true ou false",
+    "object": "um objeto",
+    "array": "uma lista",
+    "null": "null",
+}
 
 
 def body(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
@@ -54,9 +64,7 @@ def moment(value: str | None, field: str) -> int | None:
             return int(found.timestamp() * 1_000_000)
     except (ValueError, OverflowError):
         pass
-    raise Invalid(
-        f"{field} is not a time with its offset from UTC.", "Write it as in 2026-11-23T09:30:00-03:00.", field=field
-    )
+    raise Invalid(f"{field} não é data e hora com o fuso.", "Escreva como em 2026-11-23T09:30:00-03:00.", field=field)
 
 
 def nullable(schema: Schema) -> Schema:
@@ -72,20 +80,20 @@ def check(value: Any, schema: Schema, field: str = "") -> None:
     types = schema.get("type", [])
     types = [types] if isinstance(types, str) else types
     if types and not any(_is(value, t) for t in types):
-        raise Invalid(f"{field or 'The body'} must be of type {' or '.join(types)}.", field=field)
+        raise Invalid(f"{field or 'O corpo'} deve ser {' ou '.join(_WORDS[t] for t in types)}.", field=field)
     if value is None:
         return
     if "enum" in schema and value not in schema["enum"]:
-        raise Invalid(f"{field} must be one of {', '.join(map(str, schema['enum']))}.", field=field)
+        raise Invalid(f"{field} deve ser um destes: {', '.join(map(str, schema['enum']))}.", field=field)
     if isinstance(value, str):
         if len(value) > schema.get("maxLength", 1_000_000):
-            raise Invalid(f"{field} is longer than {schema['maxLength']} characters.", "Shorten it.", field=field)
+            raise Invalid(f"{field} passa de {schema['maxLength']} caracteres.", "Encurte-o.", field=field)
         if "\0" in value:
-            raise Invalid(f"{field} holds a NUL character.", "Remove it.", field=field)
+            raise Invalid(f"{field} tem um caractere nulo (NUL).", "Tire-o.", field=field)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         low, high = schema.get("minimum"), schema.get("maximum")
         if (low is not None and value < low) or (high is not None and value > high):
-            raise Invalid(f"{field} must be between {low} and {high}.", field=field)
+            raise Invalid(f"{field} deve ficar entre {low} e {high}.", field=field)
     if isinstance(value, dict):
         _check_object(value, schema, field)
     if isinstance(value, list):
@@ -100,7 +108,7 @@ def _is(value: Any, kind: str) -> bool:
 def _check_list(value: list[Any], schema: Schema, field: str) -> None:
     least, most = schema.get("minItems", 0), schema.get("maxItems", len(value))
     if not least <= len(value) <= most:
-        raise Invalid(f"{field} must have {least} to {most} items.", field=field)
+        raise Invalid(f"{field} deve ter de {least} a {most} itens.", field=field)
     for index, item in enumerate(value):
         check(item, schema.get("items", {}), _join(field, str(index)))
 
@@ -109,13 +117,13 @@ def _check_object(value: dict[str, Any], schema: Schema, field: str) -> None:
     properties: Mapping[str, Schema] = schema.get("properties", {})
     for name in schema.get("required", ()):
         if name not in value:
-            raise Invalid(f"{_join(field, name)} is missing.", "Send it.", field=_join(field, name))
+            raise Invalid(f"Falta {_join(field, name)}.", "Envie-o.", field=_join(field, name))
     for name, item in value.items():
         if name in properties:
             check(item, properties[name], _join(field, name))
         elif schema.get("additionalProperties", True) is False:
-            known = ", ".join(properties) or "none"
-            raise Invalid(f"There is no field {name[:60]!r}.", f"Known are: {known}.", field=_join(field, name[:60]))
+            known = ", ".join(properties) or "nenhum"
+            raise Invalid(f"O campo {name[:60]!r} não existe.", f"Há estes: {known}.", field=_join(field, name[:60]))
         elif isinstance(schema.get("additionalProperties"), Mapping):
             check(item, schema["additionalProperties"], _join(field, name[:60]))
 

@@ -28,7 +28,7 @@ async def with_file(call: Call, work: Callable[[Received, Limits], T]) -> T:
     user_id, settings = call.session.principal.user_id, call.services.settings
     most = settings.max_upload_mb * 1024 * 1024
     if _running.get(user_id, 0) >= _MAX_PARALLEL:
-        raise Conflict("Two uploads of yours are still running.", "Wait until one is done.")
+        raise Conflict("Dois arquivos seus ainda estão sendo lidos.", "Espere até que um termine.")
     _running[user_id] = _running.get(user_id, 0) + 1
     try:
         received = await receive_file(call.request, Path(settings.uploads), most, call.run)

@@ -131,6 +131,9 @@ class Graph:
                 raise checks.invalid("Message not found")
             return _json({"success": True})
         digits, user_id = checks.recipient(body)
+        if digits is not None and people.wa_id(digits).endswith("0126"):
+            self._account.refuse(self._account.phones.of(digits), body, "131026")
+            raise checks.known(131026)
         phone = self._phone(digits, user_id)
         failure = self._account.failure(phone)
         if failure is not None and failure.refuses:
@@ -157,8 +160,6 @@ class Graph:
 
     def _phone(self, digits: str | None, user_id: str | None) -> Phone:
         if digits is not None:
-            if people.wa_id(digits).endswith("0126"):
-                raise checks.known(131026)
             return self._account.phones.of(digits)
         phone = self._account.phones.of_user(user_id or "")
         if phone is None:

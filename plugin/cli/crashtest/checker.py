@@ -17,6 +17,13 @@ FINAL = frozenset({"sent", "delivered", "read", "failed", "unknown", "skipped", 
 _SAYS_ACCEPTED = frozenset({"sent", "delivered", "read"})
 #: The best news a provider can give, last.
 _NEWS = ("sent", "failed", "delivered", "read")
+#: States that a line has from the file on.
+_FROM_FILE = frozenset({"skipped", "rejected"})
+#: Refusals that came to nobody: the connection was cut instead of an answer.
+_UNANSWERED = frozenset({"cut"})
+#: One row in so many, and one more, may be unknown without a crash although nothing came to the provider: it can close
+#: an idle connection at the very moment it is used again.
+_UNHEARD_EVERY = 1000
 #: Cases that are named when something is wrong; the rest is counted.
 _EXAMPLES = 5
 
@@ -34,12 +41,12 @@ class Acceptance:
 
 @dataclass
 class Ledger:
-    """What the provider knows. `told`: statuses that our webhook acknowledged, by message; `refused`: (row, attempt) of
-    requests that reached it and were not accepted."""
+    """What the provider knows. `told`: statuses that our webhook acknowledged, by message; `refused`: how requests that
+    reached it and were not accepted ended, by (row, attempt)."""
 
     accepted: list[Acceptance] = field(default_factory=list)
     told: dict[str, set[str]] = field(default_factory=dict)
-    refused: set[tuple[int, int]] = field(default_factory=set)
+    refused: dict[tuple[int, int], str] = field(default_factory=dict)
     given_up: int = 0
 
     @classmethod
@@ -56,7 +63,7 @@ class Ledger:
                 row, attempt = _correlated(entry["request"].get("biz_opaque_callback_data"))
                 ledger.accepted.append(Acceptance(entry["id"], row, attempt, entry["wa_id"], entry["begun"]))
             elif entry["kind"] == "refused":
-                ledger.refused.add(_correlated(entry["correlation"]))
+                ledger.refused[_correlated(entry["correlation"])] = entry["why"]
             elif entry["kind"] == "acked":
                 for key in entry["items"]:
                     message, _, status = key.rpartition("/")
@@ -104,18 +111,28 @@ class Verdict:
         return count
 
 
-def judge(rows: Iterable[Row], ledger: Ledger, *, lines: int, crashes: Sequence[int], window: int) -> Verdict:
+def judge(
+    rows: Iterable[Row],
+    ledger: Ledger,
+    *,
+    lines: int,
+    bad: Mapping[int, str],
+    crashes: Sequence[int],
+    window: int,
+) -> Verdict:
     """Compare.
 
     Args:
         rows: every row of the broadcast.
         lines: lines of the uploaded file, header not counted.
+        bad: the state (``skipped``, ``rejected``) of every line that the file spoilt; no other line may have one.
         crashes: rows that each killed process left open.
         window: the most that one crash may leave.
 
-    The verdict: `lost` recipients are in no final or visible state, counted nowhere, or said to be accepted while the
-    provider knows nothing of them. `duplicate_acknowledged` were accepted more than once. `unsettled` are unknown
-    although the provider knows them; `misreported` are in another state than the provider's best news.
+    The verdict: `lost` recipients are in no final or visible state, counted nowhere, said to be accepted while the
+    provider knows nothing of them, or given up without a refusal or a failed status of theirs.
+    `duplicate_acknowledged` were accepted more than once. `unsettled` are unknown although the provider knows them;
+    `misreported` are in another state than the provider's best news.
     Unknown for good: `never_reached_provider` and `refused_unread` (the refusal came, and nobody was there to read it)
     were cut off by a crash, `ambiguous` got no clear answer.
     """
@@ -134,21 +151,23 @@ def judge(rows: Iterable[Row], ledger: Ledger, *, lines: int, crashes: Sequence[
     verdict.lost += verdict.add(len(open_rows), "rows are in no final state", open_rows)
     claimed = [row.id for row in by_id.values() if row.state in _SAYS_ACCEPTED and row.id not in news]
     verdict.lost += verdict.add(len(claimed), "rows are called accepted, but the provider never had them", claimed)
+    given_up = [row.id for row in by_id.values() if row.state == "failed" and not _failed(row, ledger, news)]
+    verdict.lost += verdict.add(
+        len(given_up), "rows are called failed, but the provider refused them nothing", given_up
+    )
+    left_out = [row.id for row in by_id.values() if row.state in _FROM_FILE - {bad.get(row.row)} and row.id not in news]
+    verdict.lost += verdict.add(len(left_out), "rows are left out for which the file gives no reason", left_out)
+    spoilt = [row.id for row in by_id.values() if row.row in bad and row.state != bad[row.row]]
+    verdict.add(len(spoilt), "spoilt lines of the file are not called so", spoilt)
     strangers = [one.id for one in ledger.accepted if one.row not in by_id]
     verdict.lost += verdict.add(len(strangers), "accepted messages belong to no row", strangers)
 
     twice = [number for number, times in Counter(one.number for one in ledger.accepted).items() if times > 1]
     verdict.duplicate_acknowledged = verdict.add(len(twice), "recipients were accepted more than once", twice)
 
-    for row in by_id.values():
-        if row.state == "unknown" and row.id not in news:
-            if row.error_code == "crash" and (row.id, row.attempts) in ledger.refused:
-                verdict.refused_unread += 1
-            elif row.error_code == "crash":
-                verdict.never_reached_provider += 1
-                verdict.never_reached_by_epoch[row.epoch] += 1
-            else:
-                verdict.ambiguous += 1
+    _count_unknown(
+        verdict, [row for row in by_id.values() if row.state == "unknown" and row.id not in news], ledger, lines
+    )
     unsettled = [row.id for row in by_id.values() if row.state == "unknown" and row.id in news]
     verdict.unsettled = verdict.add(len(unsettled), "unknown rows were accepted by the provider", unsettled)
     wrong = [row for row in by_id.values() if row.id in news and row.state in FINAL and not _true(row, news[row.id])]
@@ -166,6 +185,31 @@ def judge(rows: Iterable[Row], ledger: Ledger, *, lines: int, crashes: Sequence[
     if verdict.settled_by_webhook < 0:
         verdict.add(-verdict.settled_by_webhook, "rows were cut off by a crash that nobody saw")
     return verdict
+
+
+def _failed(row: Row, ledger: Ledger, news: Mapping[int, Sequence[str]]) -> bool:
+    """Whether the provider said so: a failed status, or the refusal of the latest attempt."""
+    told = news.get(row.id)
+    return told is not None or ledger.refused.get((row.id, row.attempts), "cut") not in _UNANSWERED
+
+
+def _count_unknown(verdict: Verdict, unknown: Sequence[Row], ledger: Ledger, lines: int) -> None:
+    """Sort rows that are unknown, and that the provider never accepted, by what it knows of their latest attempt."""
+    unheard = []
+    for row in unknown:
+        came = (row.id, row.attempts) in ledger.refused
+        if row.error_code != "crash":
+            verdict.ambiguous += 1
+            unheard += [] if came else [row.id]
+        elif came:
+            verdict.refused_unread += 1
+        else:
+            verdict.never_reached_provider += 1
+            verdict.never_reached_by_epoch[row.epoch] += 1
+    if len(unheard) > 1 + lines // _UNHEARD_EVERY:
+        verdict.add(
+            len(unheard), "rows are unknown without a crash, and nothing of theirs reached the provider", unheard
+        )
 
 
 def _true(row: Row, told: Sequence[str]) -> bool:

@@ -17,6 +17,10 @@ from plugin.cli.crashtest.forks import Forks
 from plugin.cli.crashtest.plan import Act, make_plan, require_room
 from plugin.cli.crashtest.stage import Broadcast, Stage
 
+#: The largest share of the rows cut off by crashes that may never have reached the provider, and how many must have
+#: been cut off for the share to mean something.
+_NEVER_REACHED, _MEANS_SOMETHING = 0.20, 100
+
 
 @dataclass(frozen=True)
 class Options:
@@ -61,10 +65,11 @@ def crash(options: Options, tick: Callable[[str], None] = lambda words: None) ->
         ledger = Ledger.read(stage.ledger)
         verdict = judge(
             census.rows_of(store, broadcast.id), ledger,
-            lines=broadcast.lines, crashes=outcome.crashes, window=options.window,
+            lines=broadcast.lines, bad=broadcast.bad, crashes=outcome.crashes, window=options.window,
         )  # fmt: skip
         seconds = time.monotonic() - started
-        return _figures(options, outcome, verdict, ledger, store.dialect, seconds), _wrong(options, outcome, verdict)
+        figures = _figures(options, outcome, verdict, ledger, store.dialect, seconds)
+        return figures, broken_promises(options, outcome, verdict)
     finally:
         stage.close()
 
@@ -134,7 +139,8 @@ def _figures(
     }
 
 
-def _wrong(options: Options, outcome: Outcome, verdict: Verdict) -> list[str]:
+def broken_promises(options: Options, outcome: Outcome, verdict: Verdict) -> list[str]:
+    """What is wrong, each thing in words."""
     wrong = [*verdict.problems, *outcome.problems]
     if outcome.unknown_after_drain:
         wrong.append(f"{outcome.unknown_after_drain} rows were unknown after a drain")
@@ -142,6 +148,12 @@ def _wrong(options: Options, outcome: Outcome, verdict: Verdict) -> list[str]:
         wrong.append(f"a drain took {outcome.drain_seconds_max:.1f} s, more than {DRAIN_LIMIT:.0f}")
     if outcome.in_flight_max > options.window:
         wrong.append(f"one dispatcher had {outcome.in_flight_max} rows in flight; the window is {options.window}")
+    never, unknown = verdict.never_reached_provider, verdict.unknown_total
+    if unknown >= _MEANS_SOMETHING and never > _NEVER_REACHED * unknown:
+        wrong.append(
+            f"{never} of {unknown} rows that were cut off by crashes never reached the provider,"
+            f" more than {_NEVER_REACHED:.0%}"
+        )
     if outcome.kills < options.kills:
         wrong.append(f"only {outcome.kills} of {options.kills} kills were made")
     return wrong

@@ -39,6 +39,8 @@ _HEADER = "telefone;nome;bairro;horario"
 #: Lines that can't be sent, of each kind: one in so many.
 _BAD_EVERY = 200
 _HEALTH_LIMIT = 30.0
+#: Tables that the product itself writes to, without anybody's doing.
+_OWN = frozenset({"dispatcher", "lease", "meta", "template"})
 
 #: What goes wrong at the provider beside our own deaths, as shares of the attempts. ``throttle`` is rare because each
 #: one rightly holds the whole number for seconds; 131056 (too much to one person) is the throttling that may be common.
@@ -58,11 +60,13 @@ LATENCY_MS = 50
 
 @dataclass(frozen=True)
 class Broadcast:
-    """What was launched: `lines` are those of the file, `recipients` those of them that can be sent to."""
+    """What was launched: `lines` are those of the file, `recipients` those of them that can be sent to; `bad` are the
+    others by line (from 1, without the header): ``skipped`` or ``rejected``."""
 
     id: str
     lines: int
     recipients: int
+    bad: Mapping[int, str]
 
 
 class Stage:
@@ -151,10 +155,12 @@ class Stage:
         template = next(one.id for one in store.templates("whatsapp") if one.name == _TEMPLATE)
         file = self.state.directory / "recipients.csv"
         digest = hashlib.sha256()
+        bad: dict[int, str] = {}
         with open(file, "wb") as out:
-            for line in _lines(recipients):
+            for number, (line, spoilt) in enumerate(_lines(recipients)):
                 digest.update(line)
                 out.write(line)
+                bad.update({number: spoilt} if spoilt else {})
         upload = take_upload(
             store, principal, operation_id=operation, template_id=template, filename=file.name, path=file,
             sha256=digest.hexdigest(),
@@ -162,7 +168,7 @@ class Stage:
         request = LaunchRequest(operation, upload.id, template, Redirect(RedirectKind.NONE))
         done = launch(store, principal, request, idempotency_key=f"crash-test-{digest.hexdigest()[:32]}")
         assert upload.accepted == recipients, f"{upload.accepted} of {recipients} made-up lines were accepted"
-        return Broadcast(done.broadcast_id, upload.rows, upload.accepted)
+        return Broadcast(done.broadcast_id, upload.rows, upload.accepted, bad)
 
     def close(self) -> None:
         """Stop the sandbox; leave a PostgreSQL database that was empty as it was, unless it is to be kept."""
@@ -178,23 +184,24 @@ class Stage:
         self.services.close()
 
 
-def _lines(recipients: int) -> Iterator[bytes]:
-    """A CSV file: every recipient once, some twice, and some that nobody can send to."""
-    yield f"{_HEADER}\n".encode()
+def _lines(recipients: int) -> Iterator[tuple[bytes, str]]:
+    """A CSV file: every recipient once, some twice, and some that nobody can send to, each line with the state that it
+    is to keep."""
+    yield f"{_HEADER}\n".encode(), ""
     for number in range(1, recipients + 1):
         phone = f"+55{31 + number // 9_000_000}9{90_000_000 + number % 9_000_000}"
         line = f"{phone};Pessoa {number};Centro;das 0h às 6h\n".encode()
-        yield line
+        yield line, ""
         if number % _BAD_EVERY == 1:
-            yield line
-            yield f"12345;Pessoa {number};Centro;das 0h às 6h\n".encode()
+            yield line, "skipped"
+            yield f"12345;Pessoa {number};Centro;das 0h às 6h\n".encode(), "rejected"
 
 
 def require_ours(url: str) -> bool:
-    """Whether the database is empty; one of the product without broadcasts, and without anybody sending, will do too.
+    """Whether the database is without tables; one of the product that nothing was ever put into will do too.
 
     Raises:
-        ConfigurationError: it holds something else.
+        ConfigurationError: it holds something else, or anybody's data, or somebody sends on it.
     """
     database = Database(url)
     try:
@@ -207,8 +214,13 @@ def require_ours(url: str) -> bool:
             known = {table.name for table in metadata.sorted_tables}
             if "broadcast" not in there or there - known:
                 raise ConfigurationError(f"{shown(url)} holds tables of something else.", remedy)
-            if connection.exec_driver_sql("SELECT 1 FROM broadcast LIMIT 1").first():
-                raise ConfigurationError(f"{shown(url)} holds broadcasts already.", remedy)
+            held = [
+                name
+                for name in sorted(there - _OWN)
+                if connection.exec_driver_sql(f"SELECT 1 FROM {name} LIMIT 1").first()
+            ]
+            if held:
+                raise ConfigurationError(f"{shown(url)} is in use: there is something in {', '.join(held)}.", remedy)
         if live_dispatchers(database):
             raise ConfigurationError(f"A dispatcher is working on {shown(url)}.", remedy)
     finally:

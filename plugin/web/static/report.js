@@ -7,8 +7,9 @@ import { refresh } from "./live.js";
 const LEFT_OUT = {
   opted_out: ["pediu descadastro", "pediram descadastro"],
   suppressed: ["pediu ao provedor para não receber", "pediram ao provedor para não receber"],
+  too_soon: ["o provedor pede que não se insista ainda", "o provedor pede que não se insista ainda"],
   recent: ["é tão recente que o provedor ainda pode responder", "são tão recentes que o provedor ainda pode responder"],
-  settled: ["já tem resultado", "já têm resultado"],
+  settled: ["não está mais como desconhecida", "não estão mais como desconhecidas"],
 };
 
 const count = (n) => n.toLocaleString("pt-BR");

@@ -70,7 +70,9 @@ def test_an_answer_says_how_long_to_wait_only_when_it_has_the_header() -> None:
     ("answer", "expected"),
     [
         (graph(987654), RETRY),
-        (graph(987654, 500), RETRY),
+        (graph(987654, 500), Ambiguous),
+        (httpx.Response(504, json={"error": {"code": 504, "message": "upstream timed out"}}), Ambiguous),
+        (httpx.Response(502, json={"error": {"message": "bad gateway"}}), Ambiguous),
         (graph(987654, 429), BACK_OFF),
         (graph(987654, 401), PAUSE),
         (graph(987654, 401, is_transient=True), RETRY),

@@ -27,6 +27,7 @@ from plugin.dispatch.process import this_process
 from plugin.domain.refusal import Reaction, Refusal
 from plugin.domain.template import Template
 from plugin.domain.token import ButtonToken
+from plugin.domain.why import Why
 from plugin.settings import Settings
 from plugin.store import Store
 from plugin.testing.scenario import KEY, SENDER, TEMPLATES, Scenario
@@ -63,7 +64,7 @@ class Loopback(LoopbackConnector):
 
 
 def services(store: Store, **changes: object) -> Services:
-    return Services(Settings(database=store.url, rate=1000, **changes), store, {}, KEY)  # type: ignore[arg-type]
+    return Services(Settings(**{"database": store.url, "rate": 1000, **changes}), store, {}, KEY)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
@@ -190,7 +191,7 @@ def test_nothing_is_claimed_after_a_pause_or_an_opt_out(scenario: Scenario) -> N
     epoch = scenario.dispatcher()
     with scenario.store.write() as connection:
         scenario.store.write_opt_out(connection, goes, "word")
-    assert scenario.store.pause_broadcast(broadcast, "a person asked")
+    assert scenario.store.pause_broadcast(broadcast, Why("paused", {"by": "a person"}))
     assert scenario.claim(broadcast, 10, epoch) == []
     with scenario.store.write() as connection:
         connection.exec_driver_sql("UPDATE broadcast SET state = 'running'")

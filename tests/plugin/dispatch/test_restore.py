@@ -24,7 +24,7 @@ from plugin.store import Store
 from plugin.testing.backup import Backup
 from plugin.testing.scenario import KEY, SENDER, TEMPLATES, Scenario
 from plugin.usecases.control import resume
-from plugin.usecases.reconcile import reconcile
+from plugin.usecases.reconcile import PUT_BACK, reconcile
 from plugin.usecases.report import report
 
 NUMBERS = 40
@@ -221,7 +221,7 @@ async def test_a_second_dispatcher_that_joins_without_a_file_takes_part(scenario
 # --------------------------------------------------------------------------- deciding
 def hold(scenario: Scenario) -> None:
     with scenario.store.write() as connection:
-        scenario.store.raise_alarm(connection, "Voltou no tempo.")
+        scenario.store.raise_alarm(connection, PUT_BACK)
 
 
 @pytest.mark.parametrize(

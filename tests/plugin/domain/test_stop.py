@@ -46,11 +46,13 @@ def test_a_broadcast_stops_when_its_rows_fail_alike(first: Outcomes, last: Outco
 
 
 def test_the_reason_names_figures_codes_and_what_to_do() -> None:
-    assert stop_reason([BAD] * 3, [], SUSPECTS) == (
+    found = stop_reason([BAD] * 3, [], SUSPECTS)
+    assert found is not None
+    assert found.words("pt-BR") == (
         "O disparo parou sozinho: as 3 primeiras mensagens foram recusadas (código 132012). Confira a mensagem e o "
         "arquivo; depois retome, ou cancele. As que falharam podem ser reenviadas."
     )
-    assert "12 das últimas 50 mensagens foram recusadas (código 100, 132012)" in str(
+    assert "12 of the last 50 messages were refused (code 100, 132012)" in str(
         stop_reason([OK], [OK] * 60 + [BAD, "100"] * 6, SUSPECTS)
     )
-    assert "sem código" in str(stop_reason([""] * 10, [], SUSPECTS))
+    assert "no code" in str(stop_reason([""] * 10, [], SUSPECTS))

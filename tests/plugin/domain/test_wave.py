@@ -54,21 +54,50 @@ def test_the_rest_follows_when_the_limits_are_kept(figures: dict[str, Any], step
     assert verdict(WAVE, counts(**figures)).step is step
 
 
+@pytest.mark.parametrize(
+    ("figures", "step"),
+    [
+        # too few: one person's outcome is no verdict, in neither direction
+        ({"tried": 1, "waiting": 99, "next_seconds": 40_000.0}, Step.WAIT),
+        ({"tried": 49, "waiting": 51, "next_seconds": 40_000.0, "idle_seconds": 86_400.0}, Step.WAIT),
+        ({"tried": 49, "waiting": 51, "next_seconds": 40_000.0, "idle_seconds": 604_800.0}, Step.STOP),
+        ({"tried": 50, "waiting": 50, "next_seconds": 40_000.0}, Step.GO),
+        # those who are due soon are waited for, as long as that is within the hour
+        ({"tried": 99, "waiting": 1, "next_seconds": 3600.0}, Step.WAIT),
+        ({"tried": 99, "waiting": 1, "next_seconds": 3600.0, "idle_seconds": 9000.0}, Step.WAIT),
+        ({"tried": 99, "waiting": 1, "next_seconds": 3601.0}, Step.GO),
+    ],
+)
+def test_a_wave_is_judged_when_enough_of_it_was_tried(figures: dict[str, Any], step: Step) -> None:
+    found = verdict(WAVE, counts(**figures))
+    assert (found.step, found.tried, found.of) == (step, figures["tried"], 100)
+    if step is Step.STOP:
+        assert f"só {figures['tried']} de 100 contatos testados" in found.why.words("pt-BR")  # type: ignore[union-attr]
+
+
 def test_zero_tolerates_none_and_a_hundred_all() -> None:
     strict, lax = FirstWave(100, 0, 0, 0), FirstWave(100, 0, 100, 100)
-    assert verdict(strict, counts()) == Verdict(Step.GO)
+    assert verdict(strict, counts()) == Verdict(Step.GO, 100, 100)
     assert verdict(strict, counts(opt_outs=1)).step is Step.STOP
     assert verdict(lax, counts(opt_outs=100, failures=100)).step is Step.GO
 
 
 def test_the_reason_names_the_figures() -> None:
     found = verdict(WAVE, counts(opt_outs=3, failures=12, unknown=1, codes={"131026": 9, "131050": 2, "": 1}))
-    assert found.reason == (
-        "A primeira leva parou o disparo: 3 % de descadastros (limite 2 %) e 13 % de erros (limite 10 %). "
-        "De 100 contatos: 3 descadastros, 12 falhas (131026: 9, 131050: 2, sem código: 1) e 1 sem resposta do "
-        "provedor. Veja as linhas; retomar envia ao restante."
+    assert found.why is not None
+    assert found.why.words("pt-BR") == (
+        "A primeira leva parou o disparo: 3 % de descadastros (limite 2 %) e 13 % de erros (limite 10 %). 100 de 100 "
+        "contatos testados; descadastros: 3, falhas: 12 (131026: 9, 131050: 2, sem código: 1), sem resposta do "
+        "provedor: 1. Veja as linhas; retomar envia ao restante."
     )
-    assert "2,5 %" in verdict(WAVE, counts(tried=120, opt_outs=3)).reason
+    assert found.why.words("en") == (
+        "The first wave stopped the broadcast: 3% opt-outs (limit 2%) and 13% failures (limit 10%). 100 of 100 "
+        "contacts tried; opt-outs: 3, failures: 12 (131026: 9, 131050: 2, no code: 1), without an answer of the "
+        "provider: 1. See the lines; resuming sends to the rest."
+    )
+    half = verdict(WAVE, counts(tried=120, opt_outs=3)).why
+    assert half is not None
+    assert "2,5 %" in half.words("pt-BR")
 
 
 def test_a_wave_is_written_and_read_alike() -> None:

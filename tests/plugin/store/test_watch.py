@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timezone
 
 import pytest
 from sqlalchemy import text
 
 from plugin.domain.delivery import DeliveryState
+from plugin.domain.hours import SendingHours
 from plugin.domain.wave import FirstWave, Step
+from plugin.domain.why import Why
 from plugin.errors import Invalid
 from plugin.store import Store
 from plugin.testing.clock import SettableClock
@@ -66,7 +69,7 @@ def test_the_files_order_counts_and_unknown_outcomes_say_nothing(scenario: Scena
     rows = scenario.claim(broadcast, 12)
     scenario.settle(rows[:1], DeliveryState.UNKNOWN)
     fail(scenario, rows[10:0:-1], "131026")
-    assert "as 10 primeiras" in str(scenario.store.stop_reason(broadcast, SUSPECTS))
+    assert "the first 10 messages" in str(scenario.store.stop_reason(broadcast, SUSPECTS))
     scenario.settle(rows[:1])  # its status came: the first one did arrive
     assert scenario.store.stop_reason(broadcast, SUSPECTS) is None
 
@@ -79,7 +82,7 @@ def test_many_refusals_among_the_last_rows_are_a_reason_to_stop(scenario: Scenar
     fail(scenario, rows[1:20:2])
     assert scenario.store.stop_reason(broadcast, SUSPECTS) is None
     fail(scenario, rows[21:23:2])
-    assert "11 das últimas 50" in str(scenario.store.stop_reason(broadcast, SUSPECTS))
+    assert "11 of the last 50" in str(scenario.store.stop_reason(broadcast, SUSPECTS))
 
 
 def test_what_a_person_has_seen_does_not_stop_it_again_but_what_follows_does(
@@ -87,7 +90,7 @@ def test_what_a_person_has_seen_does_not_stop_it_again_but_what_follows_does(
 ) -> None:
     broadcast = broadcast_of(scenario, 10)
     fail(scenario, scenario.claim(broadcast, 3))
-    assert scenario.store.pause_broadcast(broadcast, "stopped")
+    assert scenario.store.pause_broadcast(broadcast, Why("paused", {"by": "a person"}))
     clock.advance(seconds=60)
     resume(scenario.store, scenario.operator, broadcast)
     assert scenario.store.stop_reason(broadcast, SUSPECTS) is None
@@ -103,6 +106,36 @@ def test_rows_that_are_retried_and_fail_alike_stop_it_again(scenario: Scenario, 
     clock.advance(seconds=60)
     retry_failed(scenario.store, scenario.operator, broadcast, [BAD])
     assert scenario.store.stop_reason(broadcast, SUSPECTS) is None
+    clock.advance(seconds=1)
+    fail(scenario, scenario.claim(broadcast, 3))
+    assert scenario.store.stop_reason(broadcast, SUSPECTS) is not None
+
+
+def test_rows_that_are_retried_during_a_pause_and_fail_alike_stop_it_again(
+    scenario: Scenario, clock: SettableClock
+) -> None:
+    broadcast = broadcast_of(scenario, 60)
+    rows = scenario.claim(broadcast, 50)
+    fail(scenario, rows[:40])
+    scenario.settle(rows[40:])
+    pause(scenario.store, scenario.operator, broadcast)
+    clock.advance(seconds=5)
+    assert retry_failed(scenario.store, scenario.operator, broadcast).queued == 40
+    clock.advance(seconds=1)
+    resume(scenario.store, scenario.operator, broadcast)
+    assert scenario.store.stop_reason(broadcast, SUSPECTS) is None
+    clock.advance(seconds=1)
+    fail(scenario, scenario.claim(broadcast, 40))
+    assert scenario.store.stop_reason(broadcast, SUSPECTS) is not None
+
+
+def test_rows_put_off_before_a_resume_and_claimed_after_it_count(scenario: Scenario, clock: SettableClock) -> None:
+    broadcast = broadcast_of(scenario, 60)
+    scenario.settle(scenario.claim(broadcast, 3), DeliveryState.DEFERRED, delay=60, error_code="131000")
+    scenario.settle(scenario.claim(broadcast, 57))
+    pause(scenario.store, scenario.operator, broadcast)
+    clock.advance(seconds=61)
+    resume(scenario.store, scenario.operator, broadcast)
     clock.advance(seconds=1)
     fail(scenario, scenario.claim(broadcast, 3))
     assert scenario.store.stop_reason(broadcast, SUSPECTS) is not None
@@ -152,9 +185,11 @@ def test_a_wave_above_its_limits_pauses_with_its_figures_and_a_person_may_let_th
     ((found, verdict),) = scenario.store.judge_waves()
     assert (found, verdict.step) == (broadcast, Step.STOP)
     seen = report(scenario.store, scenario.operator, broadcast)
-    assert (seen.state, seen.hold, seen.state_reason) == ("paused", "wave", verdict.reason)
-    assert "20 % de descadastros (limite 10 %)" in verdict.reason
-    assert "2 descadastros, 1 falhas (131026: 1) e 1 sem resposta" in verdict.reason
+    assert (seen.state, seen.hold) == ("paused", "wave")
+    assert "20 % de descadastros (limite 10 %). 10 de 10 contatos testados" in seen.state_reason
+    assert "descadastros: 2, falhas: 1 (131026: 1), sem resposta do provedor: 1" in seen.state_reason
+    english = report(scenario.store, scenario.operator, broadcast, language="en").state_reason
+    assert "20% opt-outs (limit 10%). 10 of 10 contacts tried" in english
     assert scenario.claim(broadcast, 15) == []
     resume(scenario.store, scenario.operator, broadcast)
     assert (scenario.store.judge_waves(), len(scenario.claim(broadcast, 15))) == ([], 5)
@@ -166,7 +201,7 @@ def test_failures_that_came_by_status_count_too(scenario: Scenario, clock: Setta
     with scenario.store.write() as connection:
         connection.execute(text("UPDATE delivery SET state = 'failed', error_code = '130403' WHERE delivery.row <= 3"))
     ((_, verdict),) = scenario.store.judge_waves()  # beyond doubt: nobody waits ten minutes for it
-    assert (verdict.step, "130403: 3" in verdict.reason) == (Step.STOP, True)
+    assert (verdict.step, "130403: 3" in str(verdict.why)) == (Step.STOP, True)
 
 
 def test_an_opt_out_of_before_the_message_is_no_answer_to_it(scenario: Scenario, clock: SettableClock) -> None:
@@ -189,6 +224,28 @@ def test_contacts_that_wait_for_later_do_not_hold_the_wave_up(scenario: Scenario
     scenario.settle(rows[8:], DeliveryState.DEFERRED, delay=90_000, error_code="131049")
     clock.advance(seconds=600)
     assert [v.step for _, v in scenario.store.judge_waves()] == [Step.GO]
+
+
+def test_one_person_is_no_verdict_while_the_others_wait_for_their_hours(
+    scenario: Scenario, clock: SettableClock
+) -> None:
+    clock.at = datetime(
+        2026, 11, 24, 11, 30, tzinfo=timezone.utc
+    )  # half past eight in São Paulo, an hour less in Manaus
+    numbers = ["+5511987650001"] + [f"+559298765{i:04}" for i in range(1, 30)]
+    broadcast = scenario.launch(numbers, hours=SendingHours(8 * 60, 20 * 60), first_wave=WAVE)
+    rows = scenario.claim(broadcast)
+    assert [row.address for row in rows] == ["+5511987650001"]
+    scenario.settle(rows)
+    clock.advance(minutes=16)
+    assert scenario.store.judge_waves() == []
+    wave = report(scenario.store, scenario.operator, broadcast).first_wave
+    assert wave == {**WAVE.to_json(), "running": True, "tried": 1, "of": 10}
+    clock.advance(minutes=30)
+    scenario.settle(scenario.claim(broadcast))
+    clock.advance(minutes=10)
+    ((_, found),) = scenario.store.judge_waves()
+    assert (found.step, found.tried, found.of) == (Step.GO, 10, 10)
 
 
 @pytest.mark.parametrize("verb", [pause, cancel])

@@ -76,7 +76,6 @@ def upgrade() -> None:
         _text("on_unknown", 16, "keep"),
         sa.Column("start_at", sa.BigInteger(), nullable=True),
         sa.Column("resumed_at", sa.BigInteger(), nullable=True),
-        _number("watch_from", kind=sa.BigInteger),
         sa.Column("wake_at", sa.BigInteger(), nullable=True),
         _text("wait_reason", 16),
     ):
@@ -84,6 +83,9 @@ def upgrade() -> None:
     op.add_column("delivery", _number("tries"))
     op.add_column("delivery", _number("failed_attempt"))
     op.add_column("delivery", _number("resent"))
+    # The dispatchers of before are in no list: what they left open would stay so.
+    op.execute("UPDATE delivery SET state = 'unknown', error_code = 'crash' WHERE state = 'sending'")
+    op.execute("UPDATE message SET state = 'unknown' WHERE state = 'sending'")
     # The dispatcher of before could wait in state `queued`; since now only a deferred row waits.
     op.execute("UPDATE delivery SET state = 'deferred', reason = 'retry' WHERE state = 'queued' AND not_before > 0")
     _partial("delivery_due", ["broadcast_id", "not_before"], "state = 'deferred'")
@@ -100,6 +102,7 @@ def upgrade() -> None:
     _partial("delivery_provider", ["provider_id"], "provider_id IS NOT NULL")
     _partial("delivery_user_ref", ["sender", "user_ref"], "user_ref IS NOT NULL")
     _partial("delivery_returned", ["sender", "returned_address"], "returned_address IS NOT NULL")
+    _partial("delivery_claimed", ["broadcast_id", "claimed_at"], "claimed_at IS NOT NULL")
     _partial("delivery_replied", ["broadcast_id", "id"], "replied_at IS NOT NULL")
     _partial("inbound_loose", ["sender", "at"], "delivery_id IS NULL", table="inbound")
     op.add_column("opt_out", sa.Column("delivery_id", sa.BigInteger(), nullable=True))

@@ -117,6 +117,15 @@ def test_refusals_carry_metas_code(live: Sandbox, change: dict[str, Any], status
     assert live.health()["accepted"] == before
 
 
+def test_a_number_that_is_refused_at_once_is_in_the_ledger(live: Sandbox) -> None:
+    start = 0
+    while live.ledger(start)["items"]:
+        start = live.ledger(start)["next"]
+    assert post(live, to="+5531988880126", biz_opaque_callback_data="v1.d.0a1b2c3d.7.1").status_code == 400
+    refused = [entry for entry in live.ledger(start)["items"] if entry["kind"] == "refused"]
+    assert [(entry["why"], entry["correlation"]) for entry in refused] == [("131026", "v1.d.0a1b2c3d.7.1")]
+
+
 def test_the_token_and_the_ids_are_checked_first(live: Sandbox) -> None:
     bearer = {"Authorization": f"Bearer {CREDENTIALS['access_token']}"}
     assert live.http.post(f"{live.url}/v23.0/{SENDER}/messages").json()["error"]["code"] == 190

@@ -24,12 +24,15 @@ class Run:
         ]
         accepted = [Acceptance(f"wamid.{row.id}", row.id, 1, f"553190000{row.id}", 1.0) for row in self.rows[:5]]
         told = {one.id: {"sent", "delivered", "read"} for one in accepted}
-        self.ledger = Ledger(accepted, told)
+        self.ledger = Ledger(accepted, told, {(107, 1): "cut"})
         self.lines = 8
+        self.bad = {8: "rejected"}
         self.crashes = [2]
 
     def judged(self) -> Verdict:
-        return judge(self.rows, self.ledger, lines=self.lines, crashes=self.crashes, window=WINDOW)
+        return judge(
+            self.rows, self.ledger, lines=self.lines, bad=self.bad, crashes=self.crashes, window=WINDOW
+        )  # fmt: skip
 
 
 @pytest.fixture
@@ -65,7 +68,7 @@ def test_a_row_that_disappeared_is_lost(run: Run) -> None:
 
 
 def test_a_row_beside_those_of_the_file_is_found(run: Run) -> None:
-    run.rows.append(Row(200, 8, "skipped", None))
+    run.rows.append(Row(200, 8, "rejected", None))
     assert run.judged().problems == ["1 rows beside those of the file"]
 
 
@@ -92,6 +95,52 @@ def test_an_accepted_message_that_we_call_otherwise_is_misreported(run: Run, sta
     assert f"101 is {state}, told delivered/read/sent" in verdict.problems[0]
 
 
+def test_a_dispatcher_that_sends_nothing_and_gives_everybody_up_is_found() -> None:
+    rows = [Row(i, i, "failed" if i < 6 else "skipped", "131026" if i < 6 else None) for i in range(1, 11)]
+    verdict = judge(rows, Ledger(), lines=10, bad={}, crashes=[], window=WINDOW)
+    assert verdict.lost == 10
+    assert verdict.problems == [
+        "5 rows are called failed, but the provider refused them nothing (1, 2, 3, 4, 5)",
+        "5 rows are left out for which the file gives no reason (6, 7, 8, 9, 10)",
+    ]
+
+
+def test_a_failed_row_needs_the_refusal_of_its_latest_attempt(run: Run) -> None:
+    run.rows[5] = replace(run.rows[5], state="failed", error_code="131026", attempts=2)
+    assert counts(run.judged()) == (1, 0, 0, 0)
+    run.ledger.refused[106, 1] = "131026"
+    assert run.judged().lost == 1
+    run.ledger.refused[106, 2] = "cut"  # nobody could have read this one
+    assert run.judged().lost == 1
+    run.ledger.refused[106, 2] = "131026"
+    assert run.judged().problems == []
+
+
+@pytest.mark.parametrize("state", ["skipped", "rejected"])
+def test_a_good_line_that_is_left_out_is_lost(run: Run, state: str) -> None:
+    run.rows[5] = replace(run.rows[5], state=state, error_code=None)
+    verdict = run.judged()
+    assert verdict.lost == 1
+    assert verdict.problems == ["1 rows are left out for which the file gives no reason (106)"]
+
+
+@pytest.mark.parametrize("state", ["skipped", "unknown"])
+def test_a_spoilt_line_keeps_the_state_that_the_file_gave_it(run: Run, state: str) -> None:
+    run.rows[7] = replace(run.rows[7], state=state, error_code="ReadError")
+    assert "1 spoilt lines of the file are not called so (108)" in run.judged().problems
+
+
+def test_calling_everybody_unknown_without_a_crash_and_without_sending_is_found(run: Run) -> None:
+    run.ledger.refused.clear()
+    assert run.judged().problems == []  # one idle connection that was closed too late
+    run.rows[5] = replace(run.rows[5], error_code="ReadError")
+    verdict = run.judged()
+    assert verdict.problems == [
+        "2 rows are unknown without a crash, and nothing of theirs reached the provider (106, 107)"
+    ]
+    assert (verdict.ambiguous, verdict.never_reached_provider) == (2, 0)
+
+
 def test_a_status_that_we_acknowledged_and_forgot_is_found(run: Run) -> None:
     run.rows[0] = replace(run.rows[0], state="sent")
     assert counts(run.judged()) == (0, 0, 0, 1)
@@ -114,9 +163,9 @@ def test_an_unknown_that_the_provider_knows_is_unsettled(run: Run) -> None:
 
 
 def test_a_refusal_that_nobody_read_is_told_from_a_request_that_never_came(run: Run) -> None:
-    run.ledger.refused = {(106, 2), (107, 1)}
+    run.ledger.refused[106, 2] = "131000"
     assert (run.judged().never_reached_provider, run.judged().refused_unread) == (1, 0)
-    run.ledger.refused.add((106, 1))
+    run.ledger.refused[106, 1] = "131000"
     assert (run.judged().never_reached_provider, run.judged().refused_unread) == (0, 1)
 
 
@@ -158,6 +207,6 @@ def test_the_ledger_of_the_sandbox_is_read() -> None:
         ]
     )
     assert ledger.accepted == [Acceptance("wamid.1", 42, 3, "5531", 5.0), Acceptance("wamid.2", 0, 0, "5531", 5.0)]
-    assert ledger.refused == {(43, 1)}
+    assert ledger.refused == {(43, 1): "cut"}
     assert ledger.told == {"wamid.1": {"sent", "read"}}
     assert ledger.given_up == 1

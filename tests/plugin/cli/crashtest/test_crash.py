@@ -14,9 +14,11 @@ from plugin.cli.__main__ import main
 from plugin.cli.crashtest.plan import POINTS
 from plugin.cli.crashtest.run import Options, crash
 from plugin.errors import ConfigurationError
-from plugin.store import Store
+from plugin.store import Store, tables
 from plugin.store.database import Database
 from plugin.testing.scenario import Scenario
+from plugin.usecases.access import create_user
+from plugin.usecases.setup import create_operation
 
 ROOT = Path(__file__).parents[4]
 
@@ -35,6 +37,24 @@ class Reckless(Store):
 """
 #: And its sibling, which takes for granted that everything arrived.
 HOPEFUL = RECKLESS.replace("Reckless", "Hopeful").replace("SET state = 'queued'", "SET state = 'sent'")
+#: One that gives up whom it can't be bothered to send to, in so many ways that no alarm goes off.
+QUITTING = """
+from dataclasses import replace
+from sqlalchemy import text
+from plugin.store import Store
+
+
+class Quitting(Store):
+    def claim_deliveries(self, *arguments, **named):
+        claim = super().claim_deliveries(*arguments, **named)
+        with self.write() as connection:
+            for row in claim.rows[::2]:
+                connection.execute(
+                    text("UPDATE delivery SET state = 'failed', error_code = :code WHERE id = :id"),
+                    {"id": row.id, "code": str(131000 + row.id % 7)},
+                )
+        return replace(claim, rows=claim.rows[1::2])
+"""
 
 #: What the issue asks for, in this order.
 FIGURES = [
@@ -89,8 +109,12 @@ def test_two_dispatchers_on_postgresql(tmp_path: Path, postgresql_cluster: Any) 
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("source", "name", "figure"),
-    [(RECKLESS, "Reckless", "duplicate_acknowledged"), (HOPEFUL, "Hopeful", "lost")],
-    ids=["sends again", "hopes"],
+    [
+        (RECKLESS, "Reckless", "duplicate_acknowledged"),
+        (HOPEFUL, "Hopeful", "lost"),
+        (QUITTING, "Quitting", "lost"),
+    ],
+    ids=["sends again", "hopes", "gives up"],
 )
 def test_a_dispatcher_that_breaks_its_promise_is_found(tmp_path: Path, source: str, name: str, figure: str) -> None:
     (tmp_path / "broken.py").write_text(source)
@@ -107,10 +131,31 @@ def test_a_dispatcher_that_breaks_its_promise_is_found(tmp_path: Path, source: s
 def test_a_database_that_is_not_empty_is_refused_and_not_touched(scenario: Scenario, tmp_path: Path) -> None:
     broadcast = scenario.launch([scenario.number()])
     scenario.send_all(broadcast)
-    with pytest.raises(ConfigurationError, match="holds broadcasts already"):
+    with pytest.raises(ConfigurationError, match=r"is in use: .*\bbroadcast\b.*\bdelivery\b"):
         crash(Options(tmp_path / "run", kills=1, recipients=10, database=scenario.store.url))
     with scenario.store.read() as connection:
         assert connection.exec_driver_sql("SELECT COUNT(*) FROM broadcast").scalar_one() == 1
+
+
+@pytest.mark.parametrize("what", ["app_user", "operation", "contact", "opt_out"])
+def test_a_database_with_people_but_no_broadcasts_is_refused_and_not_touched(
+    store: Store, tmp_path: Path, what: str
+) -> None:
+    if what == "app_user":
+        create_user(store, "ana", "Ana", [])
+    elif what == "operation":
+        create_operation(store, "Vendas", "100")
+    elif what == "opt_out":
+        store.suppress_all(["+5531998765432"], "import", detail="", user_id=None)
+    else:
+        with store.write() as connection:
+            connection.execute(
+                tables.contact.insert().values(id="c" * 32, channel="whatsapp", sender="100", created_at=1)
+            )
+    with pytest.raises(ConfigurationError, match=rf"is in use: .*\b{what}\b") as raised:
+        crash(Options(tmp_path / "run", kills=1, recipients=10, database=store.url))
+    assert raised.value.remedy
+    assert store.account("crash-test") is None
 
 
 def test_a_database_on_which_somebody_sends_is_refused(store: Store, tmp_path: Path) -> None:

@@ -1,0 +1,149 @@
+"""One thing that goes wrong, or is big, harms nothing beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timezone
+
+import pytest
+
+from plugin.connector import Outbound, SendResult, StatusUpdate, TextMessage
+from plugin.domain.delivery import DeliveryState
+from plugin.domain.refusal import Reaction, Refusal
+from plugin.testing.scenario import SENDER, Scenario
+from plugin.usecases.dispatch import ClaimRules, Settlement
+from plugin.usecases.report import report
+
+from .test_loop import Loopback, dispatching, refused, states, until
+
+
+def acknowledged(scenario: Scenario, people: int = 1) -> None:
+    """So many people are about to get a message of the system."""
+    for _ in range(people):
+        number = scenario.number()
+        scenario.send_all(scenario.launch([number]))
+        scenario.redirect(scenario.reply(number))
+
+
+async def test_a_big_broadcast_does_not_keep_the_next_one_waiting(scenario: Scenario) -> None:
+    scenario.launch([scenario.number() for _ in range(400)])
+    small = scenario.launch([scenario.number() for _ in range(10)])
+    connector = Loopback()
+    async with dispatching(scenario.store, connector, rate=100):
+        await until(lambda: states(scenario, small) == {"sent": 10})
+    assert len(connector.sent) < 100
+
+
+async def test_a_broadcast_that_cannot_be_claimed_from_does_not_stop_the_others(scenario: Scenario) -> None:
+    scenario.launch([scenario.number()])
+    with scenario.store.write() as connection:
+        connection.exec_driver_sql("UPDATE broadcast SET hours = '{'")
+    other = scenario.launch([scenario.number()])
+    async with dispatching(scenario.store, Loopback()):
+        await until(lambda: states(scenario, other) == {"sent": 1})
+
+
+@pytest.mark.parametrize("how", ["hangs", "is cancelled"])
+async def test_a_connector_that_never_answers_costs_no_slot(
+    scenario: Scenario, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plugin.dispatch.loop.HANG_SECONDS", 0.2)
+
+    class Silent(Loopback):
+        async def send(self, message: Outbound) -> SendResult:
+            self.attempts += 1
+            if self.attempts > 1:
+                return await super().send(message)
+            if how == "hangs":
+                await asyncio.sleep(3600)
+            raise asyncio.CancelledError
+
+    broadcast = scenario.launch([scenario.number() for _ in range(20)])
+    async with dispatching(scenario.store, Silent(), window=1):
+        await until(lambda: states(scenario, broadcast) == {"unknown": 1, "sent": 19})
+
+
+async def test_an_answer_to_a_message_that_cannot_be_stored_stops_nothing(scenario: Scenario) -> None:
+    acknowledged(scenario)
+    broadcast = scenario.launch([scenario.number() for _ in range(20)])
+
+    class Poisoned(Loopback):
+        async def send(self, message: Outbound) -> SendResult:
+            if isinstance(message.content, TextMessage):
+                error = refused(Reaction.FAIL, "131000")
+                error.message = "nul \0 byte"
+                raise error
+            return await super().send(message)
+
+    async with dispatching(scenario.store, Poisoned()):
+        await until(lambda: states(scenario, broadcast) == {"sent": 20})
+
+
+async def test_a_message_whose_buttons_cannot_be_read_fails_alone(scenario: Scenario) -> None:
+    acknowledged(scenario, 2)
+    with scenario.store.write() as connection:
+        connection.exec_driver_sql(
+            "UPDATE message SET buttons = '[1' WHERE id = (SELECT MIN(id) FROM message WHERE state = 'queued')"
+        )
+    connector = Loopback()
+    async with dispatching(scenario.store, connector, window=1):
+        await until(lambda: sum(isinstance(m.content, TextMessage) for m in connector.messages) == 1)
+
+
+def test_a_hold_of_the_number_does_not_silence_agents(scenario: Scenario) -> None:
+    acknowledged(scenario)
+    broadcast = scenario.launch([scenario.number() for _ in range(2)])
+    (claimed,) = scenario.claim(broadcast, 1)
+    scenario.settle([claimed], DeliveryState.DEFERRED, delay=60, back_off=60, sender=SENDER)
+    assert scenario.claim(broadcast) == []
+    assert len(scenario.store.claim_messages(9, scenario.dispatcher(), ClaimRules())) == 1
+
+
+def test_a_talkative_bot_does_not_put_everybody_else_off_for_minutes(scenario: Scenario) -> None:
+    acknowledged(scenario)
+    for _ in range(200):
+        scenario.store.reserve_place(SENDER, 40)
+    facts = scenario.store.sender_facts(SENDER)
+    assert facts is not None
+    assert facts["next_at"] <= scenario.store.now() + 2_000_000
+
+
+def test_a_payment_that_fails_after_the_end_pauses_instead_of_sending_for_ever(scenario: Scenario) -> None:
+    number = scenario.number()
+    broadcast = scenario.launch([number])
+    delivery = scenario.send_all(broadcast)[number]
+    assert scenario.store.finish_broadcasts() == [broadcast]
+    failed = StatusUpdate(
+        f"wamid.out.{delivery}", "failed", datetime.now(timezone.utc), correlation=scenario.correlation(delivery),
+        error_code="131042", error_message="payment",
+    )  # fmt: skip
+    refusals = {"131042": Refusal("131042", Reaction.PAUSE, "Pague.", "Pay.")}
+    scenario.store.store_batch("whatsapp", [], [failed], [], [], refusals)
+    scenario.store.reopen_broadcasts()
+    found = report(scenario.store, scenario.operator, broadcast)
+    assert (found.state, found.states["queued"]) == ("paused", 1)
+
+
+def test_codes_about_a_message_never_open_the_breaker_and_prove_that_the_provider_lives(scenario: Scenario) -> None:
+    broadcast = scenario.launch([scenario.number() for _ in range(12)])
+    claimed = scenario.claim(broadcast)
+    for c in claimed[:4]:
+        scenario.settle([c], DeliveryState.UNKNOWN, sender=SENDER, trouble=True)
+    scenario.settle([claimed[4]], DeliveryState.FAILED, error_code="131026", sender=SENDER)
+    for c in claimed[5:9]:
+        scenario.settle([c], DeliveryState.UNKNOWN, sender=SENDER, trouble=True)
+    facts = scenario.store.sender_facts(SENDER)
+    assert facts is not None
+    assert (facts["failures"], facts["trips"]) == (4, 0)
+
+
+def test_a_pair_limit_on_an_agents_message_waits_longer_each_time(scenario: Scenario) -> None:
+    acknowledged(scenario)
+    attempts = []
+    for _ in range(3):
+        with scenario.store.write() as connection:
+            connection.exec_driver_sql("UPDATE message SET at = 0 WHERE state = 'queued'")
+        (queued,) = scenario.store.claim_messages(1, scenario.dispatcher(), ClaimRules(rate=1_000_000))
+        attempts.append(queued.attempts)
+        scenario.store.settle_messages([Settlement(queued.id, queued.claimed_at, DeliveryState.DEFERRED, delay=1.0)])
+    assert attempts == [1, 2, 3]

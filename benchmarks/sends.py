@@ -6,7 +6,7 @@ The dispatcher: the real loop, store and WhatsApp connector, and a provider on l
 bare client: the connector's own HTTP client (httpx over aiohttp), posting the same bytes with as many in flight; bodies
 are built beforehand, answers are thrown away, and there is no database.
 
-A run goes in legs of at most 5,000 recipients: bare client, dispatcher, bare client, … in one process on one core, the
+A run goes in legs of at most 2,000 recipients: bare client, dispatcher, bare client, … in one process on one core, the
 provider on another. A leg of the dispatcher is timed from its first send to the commit of its last settlement, the
 opening of its window included. Ratios are medians over the legs: by the clock, and by processor time, which other
 work on the machine disturbs less. (On PostgreSQL the server's processor time is in neither.)
@@ -51,7 +51,7 @@ from plugin.usecases.dispatch import Claimed, template_message
 from plugin.usecases.intake import take_upload
 from plugin.usecases.launch import launch
 
-_LEG = 5_000
+_LEG = 2_000
 _TOKEN = "EAA" + "x" * 180  # as long as Meta's
 _TEMPLATE = "with_talk_button"
 

@@ -34,13 +34,19 @@ _OPTED_OUT = text(
     "UPDATE upload_row SET state = 'skipped', reason = :reason"
     " WHERE upload_id = :upload AND state = 'accepted' AND canonical IN (SELECT canonical FROM opt_out)"
 )
-_DUPLICATES = text(
+_DUPLICATES = (
     "UPDATE upload_row SET state = 'skipped', reason = :reason WHERE upload_id = :upload AND \"row\" IN ("
     ' SELECT "row" FROM ('
     '  SELECT "row", row_number() OVER (PARTITION BY canonical ORDER BY "row") AS nth'
-    "  FROM upload_row WHERE upload_id = :upload AND state = 'accepted') AS numbered"
+    "  FROM upload_row WHERE upload_id = :upload AND state = 'accepted'{among}) AS numbered"
     " WHERE nth > 1)"
 )
+# SQLite finds out sooner which numbers occur again, and numbers only those; PostgreSQL does not.
+_AMONG = {
+    "sqlite": " AND canonical IN (SELECT canonical FROM upload_row WHERE upload_id = :upload AND state = 'accepted'"
+    " GROUP BY canonical HAVING count(*) > 1)",
+    "postgresql": "",
+}
 _OTHERS_COUNT = text(
     "SELECT state, reason, count(*) FROM upload_row WHERE upload_id = :upload AND state <> 'accepted'"
     " GROUP BY state, reason"
@@ -121,7 +127,8 @@ class UploadQueries(Database):
                 connection.execute(text("ANALYZE upload_row"))
             connection.execute(_OPTED_OUT, {"upload": upload_id, "reason": SkipReason.OPTED_OUT.value})
             with self._sorting(connection):
-                connection.execute(_DUPLICATES, {"upload": upload_id, "reason": SkipReason.DUPLICATE.value})
+                repeated = text(_DUPLICATES.format(among=_AMONG[self.dialect]))
+                connection.execute(repeated, {"upload": upload_id, "reason": SkipReason.DUPLICATE.value})
             rows = connection.execute(_COUNT, {"upload": upload_id}).scalar_one()
             rejected = 0
             skipped: dict[str, int] = {}

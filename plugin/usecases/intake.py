@@ -17,7 +17,7 @@ from plugin.usecases.rejected import RejectedStore, rejected_csv
 from plugin.usecases.setup import OperationInfo
 
 #: Rows per transaction: long enough to be fast, short enough that webhooks on SQLite don't wait.
-_BATCH = 10_000
+_BATCH = 5_000
 
 __all__ = ["UploadStore", "rejected_csv", "take_upload"]
 

@@ -355,9 +355,9 @@ def _facts(store: ReportStore, principal: Principal, broadcast_id: str) -> Mappi
 
 
 def _wave(store: ReportStore, broadcast_id: str, wave_end: int | None) -> dict[str, Any]:
-    """Whether the first wave still lasts; while it does, how many were `tried` `of` those it can reach."""
+    """Whether the first wave lasts, and while it does, how many were `tried` `of` those it can reach."""
     if wave_end is None:
-        return {"running": False}
+        return {"running": False, "tried": None, "of": None}
     counts = store.wave_counts(broadcast_id, wave_end)
     return {"running": True, "tried": counts.tried, "of": counts.possible}
 

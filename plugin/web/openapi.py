@@ -210,6 +210,8 @@ SCHEMAS: Mapping[str, Schema] = {
                 max_opt_outs=_NUMBER,
                 max_failures=_NUMBER,
                 running={**_FLAG, "description": "Nothing beyond the wave is sent yet."},
+                tried={**_or_null(_COUNT), "description": "So many have been tried; null when the wave is over."},
+                of={**_or_null(_COUNT), "description": "Of so many that it can reach."},
             )
         ),
         test=_FLAG,

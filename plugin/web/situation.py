@@ -61,8 +61,9 @@ def _running(report: Report) -> list[Notice]:
         found.append(
             Notice(
                 f"Primeira leva: {plural(wave['size'], 'pessoa', 'pessoas')} antes do restante.",
-                f"{_wait(wave)}, o restante segue sozinho. Se passar de {_percent(wave['max_opt_outs'])} de "
-                f"descadastros ou {_percent(wave['max_failures'])} de falhas, o disparo para e alguém decide.",
+                f"{wave['tried']} de {wave['of']} testados. {_wait(wave)}, o restante segue sozinho. "
+                f"Se passar de {_percent(wave['max_opt_outs'])} de descadastros ou "
+                f"{_percent(wave['max_failures'])} de falhas, o disparo para e alguém decide.",
             )
         )
     if report.held_until is not None and report.wake_at is None:
@@ -84,7 +85,7 @@ def _running(report: Report) -> list[Notice]:
 
 def actions(report: Report) -> frozenset[str]:
     """What a person with the permission may do now. The use cases decide again."""
-    held, state = report.hold == "restore", report.state
+    held, state = report.state == "paused" and report.hold == "restore", report.state
     begun = state in ("running", "paused", "finished") and not held
     possible = {
         "pause": state == "running",

@@ -10,6 +10,7 @@ import pytest
 from plugin.cli.__main__ import main
 from plugin.store import Store
 from plugin.testing.scenario import Scenario
+from plugin.usecases.reconcile import PUT_BACK
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def scenario(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def held(scenario: Scenario, rows: int) -> str:
     broadcast = scenario.launch([scenario.number() for _ in range(rows)])
     with scenario.store.write() as connection:
-        scenario.store.raise_alarm(connection, "Voltou no tempo.")
+        scenario.store.raise_alarm(connection, PUT_BACK)
     return broadcast
 
 
@@ -45,7 +46,7 @@ def test_without_arguments_it_lists_what_is_on_hold_and_why(
     assert code == 0
     assert broadcast in said
     assert "3 rows wait" in said
-    assert "Voltou no tempo." in said
+    assert "The database went back in time" in said
 
 
 def test_doctor_finds_a_hold_wrong_and_says_what_to_do(scenario: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,13 +56,14 @@ def test_doctor_finds_a_hold_wrong_and_says_what_to_do(scenario: Scenario, capsy
     assert code == 1
     assert "WRONG   broadcasts: 1 on hold: contatos.csv of Suporte Fibra (2 rows wait)" in said
     assert "vamos reconcile" in said
+    assert "The database went back in time" in said
 
 
 def test_one_or_all_are_decided_about(scenario: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
     one, two = held(scenario, 1), held(scenario, 2)
     code, said = run(capsys, "reconcile", one, "--rows", "send")
     assert code == 1
-    assert "de novo" in said, "the risk is spelled out"
+    assert "gets it again" in said, "the risk is spelled out"
     assert run(capsys, "reconcile", one, "--rows", "send", "--accept-risk")[0] == 0
     code, said = run(capsys, "reconcile", "all", "--rows", "unknown")
     assert code == 0

@@ -160,7 +160,7 @@ def test_without_a_file_and_nobody_to_vouch_everything_open_is_held(
     assert [fence.beat() for fence in two] == [False, False]
     monkeypatch.setattr("plugin.dispatch.fence.PATIENCE", 0.0)
     assert two[0].beat()
-    assert held(scenario.store)[broadcast].startswith(NO_MARK)
+    assert held(scenario.store)[broadcast] == NO_MARK
     scenario.launch([scenario.number()])
     assert two[1].beat(), "the other one's alarm was enough"
     assert set(held(scenario.store)) == {broadcast}, "what was launched after the alarm goes out"
@@ -190,7 +190,7 @@ def test_a_database_put_back_holds_what_was_running_scheduled_or_paused(
     assert restarted.beat()
     found = held(scenario.store)
     assert set(found) == {states["running"], states["paused"], states["scheduled"]}
-    assert set(found.values()) == {PUT_BACK}
+    assert all(why == PUT_BACK for why in found.values())
     after = current(scenario.store)
     assert after.installation != before.installation
     assert before.installation in after.earlier
@@ -260,7 +260,7 @@ def test_another_database_in_its_place_is_noticed(scenario: Scenario, file: Path
     Sidecar(file).write(MARK)
     broadcast = scenario.launch([scenario.number()])
     assert Fence(scenario.store, file).beat()
-    assert held(scenario.store)[broadcast].startswith(ANOTHER)
+    assert held(scenario.store)[broadcast] == ANOTHER
 
 
 def test_a_folder_that_cant_be_written_is_said_and_stops_nothing(
@@ -315,7 +315,7 @@ def test_a_status_of_an_attempt_never_made_holds_everything_once(scenario: Scena
     statuses(scenario, (first.id, 1, "delivered"))
     assert held(scenario.store) == {}
     statuses(scenario, (second.id, 2, "delivered"))
-    assert held(scenario.store)[broadcast].startswith(UNKNOWN_ATTEMPT)
+    assert held(scenario.store)[broadcast] == UNKNOWN_ATTEMPT
     assert row(scenario.store, second.id)[:2] == ("delivered", 2)
     reconcile(scenario.store, scenario.operator, broadcast, rows="send", accept_risk=True)
     late = StatusUpdate("wamid.late", "read", datetime.now(timezone.utc), old)

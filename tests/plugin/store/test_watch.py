@@ -156,7 +156,8 @@ def test_nobody_beyond_the_first_wave_is_claimed_until_it_has_been_judged(
     assert [(b, v.step) for b, v in scenario.store.judge_waves()] == [(broadcast, Step.GO)]
     assert scenario.store.judge_waves() == []
     assert len(scenario.claim(broadcast, 15)) == 5
-    assert report(scenario.store, scenario.operator, broadcast).first_wave == {**WAVE.to_json(), "running": False}
+    wave = report(scenario.store, scenario.operator, broadcast).first_wave
+    assert wave == {**WAVE.to_json(), "running": False, "tried": None, "of": None}
 
 
 def test_the_wait_begins_with_the_last_one_sent(scenario: Scenario, clock: SettableClock) -> None:

@@ -21,6 +21,7 @@ from plugin.testing.scenario import Scenario
 from plugin.usecases.again import resend_unknown, retry_failed
 from plugin.usecases.control import cancel, pause, reschedule, resume
 from plugin.usecases.launch import launch
+from plugin.usecases.reconcile import PUT_BACK, reconcile
 from plugin.usecases.report import report, report_rows
 
 
@@ -157,7 +158,7 @@ def test_what_was_in_flight_at_the_cancel_ends_by_itself_and_is_not_tried_again(
 def test_a_big_broadcast_is_cancelled_at_once_and_its_rows_are_skipped_bit_by_bit(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plugin.store.control._AT_ONCE", 4)
+    monkeypatch.setattr(scenario.store, "at_once", 4)
     broadcast = scenario.launch(people(scenario, 12))
     scenario.settle(scenario.claim(broadcast, 2), DeliveryState.DEFERRED, delay=60, error_code="131000")
     scenario.settle(scenario.claim(broadcast, 1))
@@ -171,6 +172,28 @@ def test_a_big_broadcast_is_cancelled_at_once_and_its_rows_are_skipped_bit_by_bi
     assert left == [4, 3]
     rows = report_rows(scenario.store, scenario.operator, broadcast)
     assert [row["reason"] for row in rows].count("cancelled") == 11
+
+
+def test_after_a_restore_a_cancelled_broadcast_does_not_claim_that_nothing_was_sent(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scenario.store, "at_once", 2)
+    broadcast = scenario.launch(people(scenario, 5))
+    with scenario.store.write() as connection:
+        scenario.store.raise_alarm(connection, PUT_BACK)
+    assert cancel(scenario.store, scenario.operator, broadcast) == 5
+    while True:
+        found = report(scenario.store, scenario.operator, broadcast)
+        assert (found.state, found.skipped, found.states["unknown"], found.states["queued"]) == ("cancelled", {}, 5, 0)
+        assert "pode já ter recebido" in found.state_reason
+        assert scenario.claim(broadcast) == []
+        if not scenario.store.drop_cancelled():
+            break
+    rows = report_rows(scenario.store, scenario.operator, broadcast)
+    assert {(row["state"], row["error_code"]) for row in rows} == {("unknown", "restore")}
+    assert not any("disparo novo" in row["remedy"] for row in rows)
+    with pytest.raises(Conflict):
+        reconcile(scenario.store, scenario.operator, broadcast, rows="unknown")
 
 
 @pytest.mark.parametrize("verb", ["pause", "cancel"])
@@ -304,7 +327,7 @@ def test_the_options_of_a_launch_are_in_its_report(timed: Scenario, clock: Setta
     found = report(timed.store, timed.operator, broadcast).to_dict()
     assert found["hours"]["from"] == "08:00"
     assert found["first_wave"] == {
-        "size": 2, "wait_minutes": 1.5, "max_opt_outs": 1.5, "max_failures": 10, "running": True,
+        "size": 2, "wait_minutes": 1.5, "max_opt_outs": 1.5, "max_failures": 10, "running": True, "tried": 0, "of": 2,
     }  # fmt: skip
     assert (found["on_unknown"], found["test"], found["hold"]) == ("resend", False, "")
 

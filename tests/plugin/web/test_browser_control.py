@@ -12,6 +12,7 @@ import pytest
 
 from plugin.domain.delivery import DeliveryState
 from plugin.usecases.access import create_user
+from plugin.usecases.reconcile import PUT_BACK
 
 from .browsing import Browser, visit
 from .conftest import Site
@@ -202,7 +203,7 @@ async def test_sending_again_spells_the_risk_out(site: Site, browser: Browser) -
 async def test_after_a_restore_a_person_decides(site: Site, browser: Browser) -> None:
     broadcast = await asyncio.to_thread(lambda: site.scenario.launch([site.scenario.number() for _ in range(2)]))
     with site.store.write() as connection:
-        site.store.raise_alarm(connection, "O banco de dados voltou no tempo.")
+        site.store.raise_alarm(connection, PUT_BACK)
     tab = await visit(site, browser)
     await tab.enter("operador")
     page = tab.page

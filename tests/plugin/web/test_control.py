@@ -74,7 +74,7 @@ async def test_a_launch_takes_schedule_hours_and_first_wave_and_the_report_shows
         "scheduled", datetime.fromisoformat(LATER),
     )  # fmt: skip
     assert (found["hours"], found["on_unknown"]) == (HOURS, "resend")
-    assert found["first_wave"] == {**WAVE, "running": True}
+    assert found["first_wave"] == {**WAVE, "running": True, "tried": 0, "of": 2}
     plain = await desk.report(await desk.launched(start_at=None, hours=None, first_wave=None))
     await fits(desk, "Report", plain)
     assert (plain["state"], plain["start_at"], plain["hours"], plain["first_wave"]) == ("running", None, None, None)
@@ -103,6 +103,29 @@ async def test_a_launch_takes_schedule_hours_and_first_wave_and_the_report_shows
 async def test_a_wrong_option_is_refused_by_name(desk: Desk, given: dict[str, Any], field: str) -> None:
     answer = await desk.post("", await desk.body(**given))
     assert (answer.status_code, answer.json()["field"]) == (400, field), answer.text
+
+
+@pytest.mark.parametrize(
+    ("given", "detail"),
+    [
+        ({"window_hours": 0}, "window_hours deve ficar entre 1 e 720."),
+        ({"window_hours": "x"}, "window_hours deve ser um número inteiro."),
+        ({"notify_text": 1}, "notify_text deve ser um texto."),
+        ({"notify_text": "x" * 1025}, "notify_text passa de 1024 caracteres."),
+        ({"notify_text": "\0"}, "notify_text tem um caractere nulo (NUL)."),
+        ({"start_at": "amanhã"}, "start_at não é data e hora com o fuso."),
+        ({"start_at": 7}, "start_at deve ser um texto ou null."),
+        ({"free_text": "x"}, "free_text deve ser um destes: redirect, bot."),
+        ({"hours": {**HOURS, "days": [1] * 8}}, "hours.days deve ter de 0 a 7 itens."),
+        ({"first_wave": {"size": 1}}, "Falta first_wave.wait_minutes."),
+        ({"colour": 1}, "O campo 'colour' não existe."),
+    ],
+)
+async def test_what_a_page_may_send_wrongly_is_refused_in_portuguese(
+    desk: Desk, given: dict[str, Any], detail: str
+) -> None:
+    answer = await desk.post("", await desk.body(**given))
+    assert (answer.json()["detail"], answer.json()["title"]) == (detail, "Pedido inválido")
 
 
 async def test_schedule_pause_resume_and_cancel(desk: Desk) -> None:

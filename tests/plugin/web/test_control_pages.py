@@ -79,12 +79,13 @@ def test_sending_hours_are_said_in_words(days: list[int], words: str) -> None:
     assert situation.hours_words({**hours, "holidays": True}).endswith("também em feriados")
 
 
-WAVE = {"size": 1, "wait_minutes": 15, "max_opt_outs": 2.5, "max_failures": 10, "running": True}
+WAVE = {"size": 1, "wait_minutes": 15, "max_opt_outs": 2.5, "max_failures": 10, "running": True, "tried": 0, "of": 1}
 NOTICES: list[tuple[dict[str, Any], str]] = [
     ({"state": "scheduled", "start_at": NINE}, "Agendado para 22/11/2026 às 09:00."),
     ({"wake_at": NINE, "wait_reason": "hours"}, "Fora do horário de envio. Continua em 22/11/2026 às 09:00."),
     ({"wake_at": NINE, "wait_reason": "daily"}, "em 24 horas. Continua em 22/11/2026 às 09:00."),
     ({"first_wave": WAVE}, "Primeira leva: 1 pessoa antes do restante."),
+    ({"first_wave": WAVE}, "0 de 1 testados. 15 minutos depois do último envio dela, o restante segue sozinho."),
     ({"first_wave": WAVE}, f"Se passar de 2,5{NBSP}% de descadastros ou 10{NBSP}% de falhas"),
     ({"state": "paused", "state_reason": "Pausado por Ana."}, "Disparo pausado. Pausado por Ana."),
     ({"state": "paused", "hold": "restore", "state_reason": PUT_BACK}, f"Parado até alguém decidir. {PUT_BACK}"),

@@ -113,7 +113,7 @@ async def show_broadcast(call: Call, broadcast_id: str) -> HTTPResponse:
         "report.html",
         report=found,
         funnel=funnel(found),
-        notices=situation.notices(found),
+        notices=situation.notices(found, store.now()),
         options=situation.options(found),
         waiting=waiting(found.states),
         pace=_pace(found),

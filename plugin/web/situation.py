@@ -29,12 +29,15 @@ class Notice:
     tone: str = ""
 
 
-def notices(report: Report) -> list[Notice]:
-    """Why the broadcast stands where it stands, the most important first."""
+def notices(report: Report, now: int = 0) -> list[Notice]:
+    """Why the broadcast stands where it stands at `now` (microseconds UTC), the most important first."""
     found = []
     if report.state == "paused":
         title = "Parado até alguém decidir." if report.hold == "restore" else "Disparo pausado."
         found.append(Notice(title, report.state_reason or "Nada mais é enviado até que alguém o retome.", "warn"))
+        if report.start_at is not None and report.start_at > now and not report.hold:
+            text = "Retomado antes disso, volta a esperar por esse horário; depois, envia na hora."
+            found.append(Notice(f"Estava agendado para {moment(report.start_at)}.", text))
     elif report.state == "scheduled":
         found.append(Notice(f"Agendado para {moment(report.start_at)}.", "Nada é enviado antes disso."))
     elif report.state == "running":
@@ -88,7 +91,7 @@ def actions(report: Report) -> frozenset[str]:
     held, state = report.state == "paused" and report.hold == "restore", report.state
     begun = state in ("running", "paused", "finished") and not held
     possible = {
-        "pause": state == "running",
+        "pause": state in ("running", "scheduled"),
         "resume": state == "paused" and not held,
         "reconcile": held,
         "cancel": state in ("running", "paused", "scheduled"),

@@ -32,7 +32,7 @@ CASES: list[tuple[str, str, str | None, str, str]] = [
     ("deferred", "hours", "131016", "fuso do destinatário.", "horário abrir"),
     ("deferred", "conversation", None, "conversa", "quando a conversa terminar"),
     ("deferred", "frequency", None, "máximo de disparos", "quando o limite permitir"),
-    ("skipped", "opted_out", None, "pediu para não receber", "supressão"),
+    ("skipped", "opted_out", None, "pediu para não receber", "desfaça o descadastro"),
     ("skipped", "duplicate", None, "repete", ""),
     ("skipped", "blank", None, "vazia", ""),
     ("skipped", "cancelled", None, "cancelado", "disparo novo"),

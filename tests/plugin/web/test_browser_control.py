@@ -81,6 +81,10 @@ async def test_a_scheduled_launch_with_hours_and_a_first_wave(site: Site, browse
     assert (stored.state, stored.start_at) == ("scheduled", int(start.timestamp()) * 1_000_000)
     assert '"size":5' in stored.first_wave
 
+    await page.get_by_role("button", name="Pausar").click()
+    await page.get_by_text(f"Estava agendado para {start:%d/%m/%Y} às {start:%H:%M}.").wait_for()
+    await page.get_by_role("button", name="Retomar").click()
+
     later = start + timedelta(hours=2)
     await page.get_by_role("button", name="Mudar horário…").click()
     when = page.get_by_label("Data e hora")

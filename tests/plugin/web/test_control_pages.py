@@ -87,6 +87,7 @@ NOTICES: list[tuple[dict[str, Any], str]] = [
     ({"first_wave": WAVE}, "Primeira leva: 1 pessoa antes do restante."),
     ({"first_wave": WAVE}, "0 de 1 testados. 15 minutos depois do último envio dela, o restante segue sozinho."),
     ({"first_wave": WAVE}, f"Se passar de 2,5{NBSP}% de descadastros ou 10{NBSP}% de falhas"),
+    ({"state": "paused", "start_at": NINE}, "Estava agendado para 22/11/2026 às 09:00. Retomado antes disso"),
     ({"state": "paused", "state_reason": "Pausado por Ana."}, "Disparo pausado. Pausado por Ana."),
     ({"state": "paused", "hold": "restore", "state_reason": PUT_BACK}, f"Parado até alguém decidir. {PUT_BACK}"),
     ({"state": "cancelled", "state_reason": "Cancelado por Ana."}, "Cancelado por Ana."),
@@ -100,6 +101,11 @@ def test_a_banner_says_why_a_broadcast_stands_where_it_stands(values: dict[str, 
     assert words in said
 
 
+def test_a_schedule_that_is_past_is_not_gone_back_to() -> None:
+    paused = replace(REPORT, state="paused", start_at=NINE)
+    assert [len(situation.notices(paused, now)) for now in (NINE - 1, NINE)] == [2, 1]
+
+
 def test_nothing_is_said_where_nothing_is_the_matter() -> None:
     assert situation.notices(REPORT) == []
     assert situation.notices(replace(REPORT, first_wave={**WAVE, "running": False})) == []
@@ -111,7 +117,7 @@ POSSIBLE: list[tuple[dict[str, Any], set[str]]] = [
     ({"state": "paused"}, {"resume", "cancel", "retry", "resend"}),
     ({"state": "paused", "hold": "wave"}, {"resume", "cancel", "retry", "resend"}),
     ({"state": "paused", "hold": "restore"}, {"reconcile", "cancel"}),
-    ({"state": "scheduled"}, {"schedule", "cancel"}),
+    ({"state": "scheduled"}, {"pause", "schedule", "cancel"}),
     ({"state": "finished"}, {"retry", "resend"}),
     ({"state": "finished", "failures": []}, {"resend"}),
     ({"state": "finished", "states": {"sent": 2}}, {"retry"}),
@@ -198,7 +204,7 @@ async def test_a_scheduled_broadcast_is_listed_with_its_time_and_can_be_put_off(
     broadcast = await asyncio.to_thread(prepare)
     assert f"para {moment(at)}" in (await client.get("/desk/broadcasts")).text
     page = (await client.get(f"/desk/broadcasts/{broadcast}")).text
-    assert buttons(page) == {"schedule", "cancel"}
+    assert buttons(page) == {"pause", "schedule", "cancel"}
     assert f'value="{wall(at)}"' in page
     text = " ".join(Tags(page).text.split())
     assert "todos os dias, das 08:00 às 20:00 de cada pessoa" in text

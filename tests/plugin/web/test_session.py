@@ -128,7 +128,7 @@ async def test_a_malformed_login_is_a_400_that_names_the_field(site: Site, body:
     answer = await site.client().post(SESSION, json=body)
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/problem+json"
-    assert set(answer.json()) == {"type", "title", "status", "detail", "code", "remedy", "field", "line"}
+    assert set(answer.json()) == {"type", "title", "status", "detail", "code", "remedy", "field", "line", "existing"}
     assert answer.json()["field"]
 
 

@@ -36,6 +36,10 @@ RANK: dict[DeliveryState, int] = {
 }
 
 
+#: Not under way yet.
+WAITING = (DeliveryState.QUEUED.value, DeliveryState.DEFERRED.value)
+
+
 class SkipReason(str, Enum):
     """Why an uploaded line is not sent although nothing is wrong with it."""
 
@@ -43,3 +47,16 @@ class SkipReason(str, Enum):
     OPTED_OUT = "opted_out"
     BLANK = "blank"
     CANCELLED = "cancelled"  # the broadcast was, before this line's turn
+
+
+def given_up(broadcast_state: str, hold: str) -> tuple[str, str] | None:
+    """(state, reason) that the `WAITING` rows of a broadcast count as, None where they really wait.
+
+    A cancelled broadcast's are given up with it, though those of a big one are rewritten bit by bit: skipped, or
+    unknown after a restore, when nobody can tell whether they were sent.
+    """
+    if broadcast_state != "cancelled":
+        return None
+    if hold == "restore":
+        return DeliveryState.UNKNOWN.value, ""
+    return DeliveryState.SKIPPED.value, SkipReason.CANCELLED.value

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, text
+from sqlalchemy import and_, func, or_, select, text, union_all
 from sqlalchemy.engine import Connection
 
+from plugin.domain.delivery import WAITING, DeliveryState, given_up
 from plugin.store import tables as t
 from plugin.store.meta import MetaQueries, from_json, mapping, within
 from plugin.usecases.report import BroadcastSummary, rfc3339
@@ -165,7 +166,7 @@ class ReportQueries(MetaQueries):
                 rows=row.rows,
                 created_by=row.author,
                 created_at=row.created_at,
-                states=counts[row.id],
+                states=_folded(counts[row.id], given_up(row.state, row.hold)),
                 start_at=row.start_at,
                 test=bool(row.test),
             )
@@ -173,17 +174,18 @@ class ReportQueries(MetaQueries):
         ]
 
     def delivery_rows(self, broadcast_id: str, state: str | None, after: int, limit: int) -> list[dict[str, Any]]:
-        """Lines in file order after row number `after`, with the reply that was attributed to each."""
-        d, i = t.delivery.c, t.inbound.c
-        condition, order = [d.broadcast_id == broadcast_id, d.row > after], d.row
-        if state is not None:
-            # By id, which grows with the row: the index has the rows of one state in this order.
-            e = t.delivery.alias().c
-            last = select(e.id).where(e.broadcast_id == broadcast_id, e.row <= after).order_by(e.row.desc()).limit(1)
-            condition, order = [d.broadcast_id == broadcast_id, d.state == state], d.id
-            if after:
-                condition.append(d.id > func.coalesce(last.scalar_subquery(), 0))
+        """Lines in file order after row number `after`, with the reply that was attributed to each.
+
+        States are those the report counts: what waits in a cancelled broadcast is given up already.
+        """
+        b, d, i = t.broadcast.c, t.delivery.c, t.inbound.c
         with self.read() as connection:
+            broadcast = connection.execute(select(b.state, b.hold).where(b.id == broadcast_id)).one()
+            given = given_up(broadcast.state, broadcast.hold)
+            condition, order = [d.broadcast_id == broadcast_id, d.row > after], d.row
+            if state is not None:
+                states = [s.value for s in DeliveryState if state == (given[0] if given and s in WAITING else s)]
+                condition, order = [d.id.in_(_ids(broadcast_id, states, after, limit))], d.id
             rows = connection.execute(
                 select(
                     d.row, d.line, d.address, d.state, d.reason, d.error_code, d.error, d.attempts, d.not_before,
@@ -206,6 +208,10 @@ class ReportQueries(MetaQueries):
                     values[name] = rfc3339(values[name])
             if values["row"] in reasons:
                 values["error"] = reasons[values["row"]]
+            if given and values["state"] in WAITING:
+                values["state"], values["reason"], values["not_before"] = *given, None
+                if values["state"] == DeliveryState.UNKNOWN.value:
+                    values["error_code"], values["error"] = "restore", None
         return found
 
     def _refused_lines(self, connection: Connection, broadcast_id: str, rows: list[int]) -> dict[int, str]:
@@ -217,6 +223,29 @@ class ReportQueries(MetaQueries):
             .where(b.id == broadcast_id, u.row.in_(rows))
         ).all()
         return {row: " ".join(_said(error) for error in from_json(errors or "[]")) for row, errors in found}
+
+
+def _ids(broadcast_id: str, states: Iterable[str], after: int, limit: int) -> Any:
+    """The first `limit` deliveries in each of these states after row number `after`.
+
+    By id, which grows with the row: the index has the rows of one state in this order.
+    """
+    d, e = t.delivery.c, t.delivery.alias().c
+    last = select(e.id).where(e.broadcast_id == broadcast_id, e.row <= after).order_by(e.row.desc()).limit(1)
+    beyond = [d.id > func.coalesce(last.scalar_subquery(), 0)] if after else []
+    firsts = [
+        select(d.id).where(d.broadcast_id == broadcast_id, d.state == state, *beyond).order_by(d.id).limit(limit)
+        for state in states
+    ]
+    return union_all(*(select(first.subquery().c.id) for first in firsts)) if firsts else ()
+
+
+def _folded(states: dict[str, int], given: tuple[str, str] | None) -> dict[str, int]:
+    """Counts by state with what is `given_up` where it belongs."""
+    waiting = sum(states.get(state, 0) for state in WAITING)
+    if given is None or not waiting:
+        return states
+    return {s: n for s, n in states.items() if s not in WAITING} | {given[0]: states.get(given[0], 0) + waiting}
 
 
 def _said(error: Mapping[str, str]) -> str:

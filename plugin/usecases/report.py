@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any, Protocol
 
 from plugin.domain.access import BROADCAST, REPORT, Principal
-from plugin.domain.delivery import DeliveryState, SkipReason
+from plugin.domain.delivery import WAITING, DeliveryState, given_up
 from plugin.domain.wave import WaveCounts
 from plugin.domain.why import Why
 from plugin.errors import Invalid, NotFound
 from plugin.usecases.explain import LANGUAGES, Explain, ExplainLine, lines, of_own
+from plugin.usecases.sheet import sheet
 
 _STATES = ("queued", "deferred", "sending", "sent", "delivered", "read", "failed", "unknown")
-_WAITING = ("queued", "deferred")
 _OUTCOMES = ("human", "bot", "notification", "opt_out")
-
-#: A cell beginning so would run as a formula in a spreadsheet (OWASP ASVS 5.0, 1.2.10).
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\0", "＝", "＋", "－", "＠")
 
 
 @dataclass(frozen=True)
@@ -130,6 +124,23 @@ class Page:
     next: str | None
 
 
+@dataclass(frozen=True)
+class Counted:
+    """What a broadcast's rows came to at one moment, as the store counts them."""
+
+    rows: list[tuple[str, str, int]]
+    replies: tuple[int, dict[str, int], int]
+    failures: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Version:
+    """How big a broadcast is, and what changes whenever a person or the clock has changed its course."""
+
+    rows: int
+    course: tuple[Any, ...]
+
+
 class ReportStore(Protocol):
     """What reporting asks of the store; see `plugin.store.reports`."""
 
@@ -149,10 +160,11 @@ def report(
     principal: Principal,
     broadcast_id: str,
     *,
+    counted: Counted | None = None,
     explain: Explain = of_own,
     language: str = LANGUAGES[0],
 ) -> Report:
-    """The report as of now. Each of its failures is explained by `explain` in `language`.
+    """The report as of now, or with counts taken a little earlier. Its failures are explained in `language`.
 
     Raises:
         NotFound: missing, or of an operation this person has nothing to do with.
@@ -162,20 +174,20 @@ def report(
     skipped: dict[str, int] = {}
     deferred: dict[str, int] = {}
     rejected = 0
-    for state, reason, count in store.delivery_counts(broadcast_id):
-        if facts["state"] == "cancelled" and state in _WAITING:  # being skipped bit by bit: see `Store.drop_cancelled`
-            state, reason = DeliveryState.SKIPPED.value, SkipReason.CANCELLED.value
-            if facts["hold"] == "restore":
-                state, reason = DeliveryState.UNKNOWN.value, ""
+    counted = counted or count(store, broadcast_id)
+    given = given_up(facts["state"], facts["hold"])
+    for state, reason, number in counted.rows:
+        if given and state in WAITING:
+            state, reason = given
         if state == DeliveryState.REJECTED.value:
-            rejected += count
+            rejected += number
         elif state == DeliveryState.SKIPPED.value:
-            skipped[reason] = skipped.get(reason, 0) + count
+            skipped[reason] = skipped.get(reason, 0) + number
         else:
-            states[state] = states.get(state, 0) + count
+            states[state] = states.get(state, 0) + number
             if state == DeliveryState.DEFERRED.value:
-                deferred[reason] = deferred.get(reason, 0) + count
-    replied, outcomes, unattributed = store.reply_counts(broadcast_id)
+                deferred[reason] = deferred.get(reason, 0) + number
+    replied, outcomes, unattributed = counted.replies
     explained = lines(explain, facts["channel"], language)
     return Report(
         id=broadcast_id,
@@ -201,7 +213,7 @@ def report(
         replied=replied,
         redirected={name: outcomes.get(name, 0) for name in _OUTCOMES},
         unattributed=unattributed,
-        failures=[_explained(failure, explained) for failure in store.failure_counts(broadcast_id)],
+        failures=[_explained(dict(failure), explained) for failure in counted.failures],
         start_at=facts["start_at"],
         wake_at=facts["wake_at"],
         wait_reason=facts["wait_reason"],
@@ -214,6 +226,23 @@ def report(
         held_until=facts["held_until"],
         held_reason=_of_code(facts["hold_reason"], facts["channel"], explain, language) if facts["held_until"] else "",
     )
+
+
+def count(store: ReportStore, broadcast_id: str) -> Counted:
+    """Half a second for a million rows. Whoever shows them asks for the `version` first, which checks the caller."""
+    return Counted(
+        store.delivery_counts(broadcast_id), store.reply_counts(broadcast_id), store.failure_counts(broadcast_id)
+    )
+
+
+def version(store: ReportStore, principal: Principal, broadcast_id: str) -> Version:
+    """Whether counts taken before still tell of the broadcast as it stands.
+
+    Raises:
+        NotFound: as `report`.
+    """
+    facts = _facts(store, principal, broadcast_id)
+    return Version(facts["rows"], tuple(facts[c] for c in ("state", "hold", "start_at", "resumed_at", "finished_at")))
 
 
 def list_broadcasts(
@@ -251,7 +280,7 @@ def report_rows(
     language: str = LANGUAGES[0],
 ) -> list[dict[str, Any]]:
     """Lines of the broadcast in file order: row, line, address, state, reason, error, times, reply, outcome, proof,
-    and in `language` the `explanation` of what happened and the `remedy` (either may be empty).
+    redirected_by, and in `language` the `explanation` of what happened and the `remedy` (either may be empty).
 
     Raises:
         NotFound: as `report`.
@@ -281,34 +310,16 @@ def report_csv(
         NotFound: as `report`, before the first piece.
     """
     facts = _facts(store, principal, broadcast_id)
-    return _csv_pieces(store, broadcast_id, lines(explain, facts["channel"], language))
+    return sheet(_pages(store, broadcast_id, lines(explain, facts["channel"], language)))
 
 
-_COLUMNS = (
-    ("linha", "line"), ("telefone", "address"), ("situacao", "state"), ("motivo", "reason"), ("codigo", "error_code"),
-    ("erro", "error"), ("explicacao", "explanation"), ("o_que_fazer", "remedy"), ("tentativas", "attempts"),
-    ("nao_antes_de", "not_before"), ("enviado_em", "sent_at"), ("entregue_em", "delivered_at"), ("lido_em", "read_at"),
-    ("falhou_em", "failed_at"), ("respondeu_em", "replied_at"), ("resposta", "reply"), ("destino", "outcome"),
-    ("prova", "proof"),
-)  # fmt: skip
-
-
-#: Columns that hold what others wrote, or a number.
-_FOREIGN = ("address", "error_code", "error", "explanation", "remedy", "reply")
-_cells = itemgetter(*[key for _, key in _COLUMNS])
-
-
-def _csv_pieces(store: ReportStore, broadcast_id: str, explained: ExplainLine) -> Iterator[bytes]:
-    yield b"\xef\xbb\xbf"
-    yield _csv([[name for name, _ in _COLUMNS]])
+def _pages(store: ReportStore, broadcast_id: str, explained: ExplainLine) -> Iterator[list[dict[str, Any]]]:
+    """All lines, some a time."""
     after = 0
     while rows := store.delivery_rows(broadcast_id, None, after, 1000):
         for row in rows:
             _explained(row, explained)
-            for key in _FOREIGN:
-                if row[key]:
-                    row[key] = _cell(row[key])
-        yield _csv(map(_cells, rows))
+        yield rows
         after = rows[-1]["row"]
 
 
@@ -317,18 +328,6 @@ def _explained(row: dict[str, Any], explained: ExplainLine) -> dict[str, Any]:
     state, code = row.get("state", DeliveryState.FAILED.value), row.get("error_code") or row.get("code")
     row["explanation"], row["remedy"] = explained(state, row.get("reason"), code)
     return row
-
-
-def _csv(rows: Iterable[Sequence[Any]]) -> bytes:
-    out = io.StringIO()
-    csv.writer(out, delimiter=";", quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerows(rows)
-    return out.getvalue().encode("utf-8")
-
-
-def _cell(text: str) -> str:
-    if text[0] == "+" and text[1:].isdigit():
-        return text[1:]
-    return f"'{text}" if text.lstrip("\ufeff ").startswith(_FORMULA) else text
 
 
 def rfc3339(moment: int | None) -> str | None:

@@ -16,6 +16,7 @@ from plugin.domain.refusal import Refusal
 from plugin.store import tables as t
 from plugin.testing.scenario import Scenario
 from plugin.usecases import report as reporting
+from plugin.usecases.control import cancel
 from plugin.usecases.explain import lines, of_own
 
 #: state, reason, code → words that the explanation holds, words that the remedy holds (Portuguese).
@@ -167,3 +168,60 @@ def test_the_file_has_the_same_explanations_and_nothing_that_runs_as_a_formula(
 def test_codes_of_a_channel_that_is_gone_are_kept_and_called_unknown() -> None:
     assert "131026" in lines(of_own, "whatsapp", "pt-BR")("failed", "", "131026")[0]
     assert lines(of_own, "whatsapp", "pt-BR")("unknown", "", "ReadTimeout")[0] == of_meta("ReadTimeout").pt
+
+
+# --------------------------------------------------------------------------- a cancel that is being worked off
+@pytest.mark.parametrize(
+    ("hold", "state", "reason", "code"), [("", "skipped", "cancelled", ""), ("restore", "unknown", "", "restore")]
+)
+def test_while_a_big_cancel_is_worked_off_every_view_says_the_same(
+    scenario: Scenario, hold: str, state: str, reason: str, code: str
+) -> None:
+    store, person = scenario.store, scenario.operator
+    broadcast = scenario.launch([scenario.number() for _ in range(6)])
+    sent, deferred, *_ = scenario.claim(broadcast, 2)
+    scenario.settle([sent])
+    scenario.settle([deferred], DeliveryState.DEFERRED, delay=60, error_code="131000")
+    with store.write() as connection:
+        connection.execute(t.broadcast.update().values(hold=hold, state="paused"))
+    store.at_once = 2
+    cancel(store, person, broadcast)
+    with store.read() as connection:  # three of five are still to be rewritten
+        waiting = t.delivery.c.state.in_(("queued", "deferred"))
+        assert len(connection.execute(t.delivery.select().where(waiting)).all()) == 3
+
+    def seen() -> list[Any]:
+        """What each view says; the same before and after the work is done."""
+        text = b"".join(reporting.report_csv(store, person, broadcast, explain=explain)).decode("utf-8-sig")
+        read = csv.DictReader(io.StringIO(text), delimiter=";")
+        found = reporting.report(store, person, broadcast)
+        listed = reporting.list_broadcasts(store, person).items[0].states
+        first = reporting.report_rows(store, person, broadcast, state=state, limit=2)
+        return [
+            [(r["situacao"], r["motivo"], r["nao_antes_de"]) for r in read],
+            reporting.report_rows(store, person, broadcast, explain=explain),
+            (found.states, found.skipped, found.deferred),
+            {s: n for s, n in listed.items() if n},
+            [r["row"] for r in first],
+            [r["row"] for r in reporting.report_rows(store, person, broadcast, state=state, after=first[-1]["row"])],
+            reporting.report_rows(store, person, broadcast, state="queued"),
+            reporting.report_rows(store, person, broadcast, state="deferred"),
+        ]
+
+    before = seen()
+    assert before[0] == [("sent", "", ""), *[(state, reason, "")] * 5]
+    assert {r["error_code"] or "" for r in before[1][2:]} == {code}
+    assert before[3] == {"sent": 1, state: 5}
+    assert before[4:] == [[2, 3], [4, 5, 6], [], []]
+    while store.drop_cancelled():
+        pass
+    assert seen() == before
+
+
+def test_the_file_names_who_redirected_and_by_which_proof(scenario: Scenario) -> None:
+    broadcast = scenario.launch([number := scenario.number(), scenario.number()])
+    scenario.send_all(broadcast)
+    scenario.redirect(scenario.reply(number, "Vamos conversar"), by="sweeper")
+    text = b"".join(reporting.report_csv(scenario.store, scenario.operator, broadcast)).decode("utf-8-sig")
+    read = list(csv.DictReader(io.StringIO(text), delimiter=";"))
+    assert [(r["prova"], r["redirecionado_por"]) for r in read] == [("returned_address", "sweeper"), ("", "")]

@@ -159,8 +159,10 @@ _ROWS = (
             "Nothing to do: this person waits and the others go on."),
     Refusal("131049", _DEFER, "A Meta não entregou: esta pessoa já recebeu marketing demais nestes dias.",
             "Meta did not deliver: this person has had too many marketing messages these days.",
-            "Nada a fazer: insistir antes de um dia piora. Há uma única nova tentativa, depois de 24 horas.",
-            "Nothing to do: insisting within a day makes it worse. There is one more try, after 24 hours.",
+            "Insistir antes de um dia piora. Se a linha espera, há uma nova tentativa sozinha, depois de 24 horas; se"
+            " falhou, reenvie só um dia depois, ou não insista.",
+            "Insisting within a day makes it worse. If the line waits, it is tried once more by itself, after 24 hours;"
+            " if it failed, send it again only a day later, or do not insist.",
             seconds=_DAY, tries=1),
     Refusal("1", _RETRY, "A Meta não soube dizer o que houve.", "Meta could not say what happened.", *_AGAIN,
             seconds=2, tries=1, unwell=True),

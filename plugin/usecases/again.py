@@ -184,6 +184,8 @@ def _requeue(
     """
     queued = 0
     for start in range(0, max(len(ids), 1), store.at_once):
+        if start:
+            store.give_way()
         with opened(store, principal, broadcast_id) as (connection, found):
             if start == 0:
                 _require_begun(found)

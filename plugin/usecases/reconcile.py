@@ -177,6 +177,7 @@ def reconcile(
         total, decided = total + done, True
         if not done:
             return total
+        store.give_way()
 
 
 _RELEASED = {

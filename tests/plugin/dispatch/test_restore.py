@@ -257,6 +257,42 @@ def test_rows_taken_for_unknown_are_never_sent_again_by_themselves(scenario: Sce
     assert state(scenario, broadcast) == ("finished", {"unknown": 3})
 
 
+def test_many_rows_are_taken_for_unknown_slice_by_slice_and_only_then_the_hold_ends(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broadcast = scenario.launch([scenario.number() for _ in range(5)])
+    hold(scenario)
+    monkeypatch.setattr(scenario.store, "at_once", 2)
+
+    def crash() -> None:
+        assert on_hold(scenario.store) == {broadcast}
+        assert scenario.claim(broadcast) == []
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scenario.store, "give_way", crash)
+    with pytest.raises(KeyboardInterrupt):
+        reconcile(scenario.store, scenario.operator, broadcast, rows="unknown")
+    assert state(scenario, broadcast) == ("paused", {"queued": 3, "unknown": 2})
+    monkeypatch.setattr(scenario.store, "give_way", lambda: None)
+    assert reconcile(scenario.store, scenario.operator, broadcast, rows="unknown") == 3
+    assert state(scenario, broadcast) == ("running", {"unknown": 5})
+
+
+def test_a_hold_that_somebody_else_ends_between_two_slices_is_over(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broadcast = scenario.launch([scenario.number() for _ in range(5)])
+    hold(scenario)
+    monkeypatch.setattr(scenario.store, "at_once", 2)
+
+    def send() -> None:
+        reconcile(scenario.store, scenario.operator, broadcast, rows="send", accept_risk=True)
+
+    monkeypatch.setattr(scenario.store, "give_way", send)
+    assert reconcile(scenario.store, scenario.operator, broadcast, rows="unknown") == 2
+    assert state(scenario, broadcast) == ("running", {"queued": 3, "unknown": 2})
+
+
 def test_a_finished_broadcast_does_not_go_on_by_itself_after_an_alarm(scenario: Scenario) -> None:
     broadcast = scenario.launch([scenario.number() for _ in range(3)])
     again, unknown, _ = scenario.claim(broadcast)

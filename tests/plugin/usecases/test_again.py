@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timezone
 
 import orjson
 import pytest
 from sqlalchemy import text
 
+from channels.whatsapp.refusals import explain as explain_meta
 from plugin.connector import StatusUpdate
 from plugin.domain.correlation import Correlation
 from plugin.domain.delivery import DeliveryState
@@ -139,6 +141,85 @@ def test_old_news_of_the_failed_attempt_does_not_touch_the_row_that_waits_again_
     retry_failed(scenario.store, scenario.operator, broadcast)
     scenario.statuses(news(late))  # providers repeat themselves, in any order
     assert states(scenario, broadcast) == [state]
+
+
+def test_whom_the_provider_lets_nobody_write_to_again_so_soon_is_counted_and_not_retried(
+    timed: Scenario, clock: SettableClock
+) -> None:
+    broadcast = failed(timed, "131049", "131026", "131049")
+    clock.advance(hours=23)
+    assert retry_failed(timed.store, timed.operator, broadcast, explain=_meta) == Requeued(1, {"too_soon": 2})
+    assert states(timed, broadcast) == ["failed", "queued", "failed"]
+    clock.advance(hours=1)
+    assert retry_failed(timed.store, timed.operator, broadcast, ["131049"], explain=_meta) == Requeued(2)
+
+
+def _meta(_channel: str, code: str) -> Refusal:
+    return explain_meta(code)
+
+
+def sliced(scenario: Scenario, monkeypatch: pytest.MonkeyPatch, between: Callable[[], None]) -> None:
+    """Two rows a transaction, and `between` after each but the last."""
+    monkeypatch.setattr(scenario.store, "at_once", 2)
+    monkeypatch.setattr(scenario.store, "give_way", between)
+
+
+def audits(scenario: Scenario, action: str) -> int:
+    with scenario.store.read() as connection:
+        found: int = connection.execute(
+            text("SELECT COUNT(*) FROM audit WHERE action = :a"), {"a": f"broadcast.{action}"}
+        ).scalar_one()
+    return found
+
+
+def test_many_rows_are_retried_slice_by_slice_and_each_once(
+    timed: Scenario, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broadcast = failed(timed, *["131026"] * 5)
+    seen = []
+
+    def dispatch() -> None:
+        clock.advance(seconds=1)
+        seen.append(len(rows := timed.claim(broadcast)))
+        timed.settle(rows, DeliveryState.FAILED, error_code="131026")
+        timed.store.finish_broadcasts()
+
+    sliced(timed, monkeypatch, dispatch)
+    assert retry_failed(timed.store, timed.operator, broadcast) == Requeued(5)
+    assert (seen, len(timed.claim(broadcast))) == ([2, 2], 1)
+    assert (audits(timed, "retry_failed"), audit_of(timed, broadcast)["asked_for"]) == (1, 5)
+
+
+def test_a_cancel_between_two_slices_holds(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    broadcast = failed(scenario, *["131026"] * 5)
+    with scenario.store.write() as connection:
+        scenario.store.change_broadcast(connection, broadcast, state="running")
+
+    def stop() -> None:
+        cancel(scenario.store, scenario.operator, broadcast)
+
+    sliced(scenario, monkeypatch, stop)
+    assert retry_failed(scenario.store, scenario.operator, broadcast) == Requeued(2)
+    assert states(scenario, broadcast) == ["skipped"] * 2 + ["failed"] * 3
+
+
+def test_a_crash_between_two_slices_leaves_what_can_be_asked_for_again(
+    timed: Scenario, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broadcast = unknown(timed, 5)
+    clock.advance(minutes=3)
+
+    def crash() -> None:
+        raise KeyboardInterrupt
+
+    sliced(timed, monkeypatch, crash)
+    with pytest.raises(KeyboardInterrupt):
+        resend_unknown(timed.store, timed.operator, broadcast, accept_risk=True)
+    assert states(timed, broadcast) == ["queued"] * 2 + ["unknown"] * 3
+    assert report(timed.store, timed.operator, broadcast).state == "running"
+    monkeypatch.undo()
+    assert resend_unknown(timed.store, timed.operator, broadcast, accept_risk=True) == Requeued(3)
+    assert states(timed, broadcast) == ["queued"] * 5
 
 
 # --------------------------------------------------------------------------- resend by hand

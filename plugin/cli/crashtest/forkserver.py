@@ -25,6 +25,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from plugin.store.migrations import head
+
 _LARGEST = 64 * 1024
 _PR_SET_PDEATHSIG = 1
 _CRASHED = 70
@@ -36,9 +38,13 @@ PRELOAD = (
     "alembic.command",
     "alembic.runtime.migration",
     "aiohttp.web",
+    "sqlite3",
+    "sqlalchemy.dialects.sqlite",
+    "sqlalchemy.future.engine",
     "psycopg2",
     "channels.whatsapp.connector",
     "channels.loopback.connector",
+    "channels.desk",
 )
 
 Role = Callable[[Mapping[str, Any], Callable[[Mapping[str, Any]], None]], int]
@@ -50,6 +56,7 @@ def main(arguments: list[str]) -> None:
     for name in PRELOAD:
         with contextlib.suppress(ModuleNotFoundError):  # psycopg2 is an extra
             importlib.import_module(name)
+    head()
     _Server(link).serve()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,18 +29,26 @@ def config() -> Config:
     return configuration
 
 
+@lru_cache(maxsize=1)
+def head() -> str | None:
+    """The newest version there is. Alembic runs every migration's module to find out."""
+    return ScriptDirectory.from_config(config()).get_current_head()
+
+
 def upgrade(database: Database) -> None:
-    """Run the missing migrations in one transaction.
+    """Run the missing migrations in one transaction. A database that is up to date is only read.
 
     Raises:
         ConfigurationError: the database was written by a newer version of the product.
     """
-    head = ScriptDirectory.from_config(config()).get_current_head()
+    with database.read() as connection:
+        if MigrationContext.configure(connection).get_current_revision() == head():
+            return
     with database.write() as connection:
         if database.dialect == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
-        if MigrationContext.configure(connection).get_current_revision() == head:
-            return
+        if MigrationContext.configure(connection).get_current_revision() == head():
+            return  # another process was faster
         configuration = config()
         configuration.attributes["connection"] = connection
         try:

@@ -42,6 +42,21 @@ def _indexes(engine: Engine) -> dict[str, str]:
         return {name: re.sub(r'["\s]|\w+\.', "", sql) for name, sql in connection.execute(found)}
 
 
+def test_a_process_that_starts_does_not_wait_for_writers_when_there_is_nothing_to_migrate(database_url: str) -> None:
+    busy, starting = Store(database_url), Store(database_url)
+    try:
+        with busy.write() as connection:
+            connection.execute(text("INSERT INTO meta (key, value) VALUES ('x', '')"))
+            starter = threading.Thread(target=starting.migrate, daemon=True)
+            starter.start()
+            starter.join(5)
+            assert not starter.is_alive()
+        starter.join()
+    finally:
+        busy.close()
+        starting.close()
+
+
 def test_processes_that_start_at_once_migrate_one_database_once(database_url: str) -> None:
     script = "import sys; from plugin.store import Store; s = Store(sys.argv[1]); s.migrate(); s.close()"
     children = [

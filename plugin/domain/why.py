@@ -33,9 +33,8 @@ def _held(pt: str, en: str) -> tuple[str, str]:
 
 
 def _stopped(pt: str, en: str) -> tuple[str, str]:
-    return f"O disparo parou sozinho: {pt}" + _AFTER_A_STOP[
-        0
-    ], f"The broadcast stopped by itself: {en}" + _AFTER_A_STOP[1]
+    before = "O disparo parou sozinho: ", "The broadcast stopped by itself: "
+    return before[0] + pt + _AFTER_A_STOP[0], before[1] + en + _AFTER_A_STOP[1]
 
 
 # fmt: off

@@ -32,11 +32,17 @@ WHERE source = 'provider' AND canonical IN ({keys})
 """
 # By person, never by state (hence the ||): without statistics both databases would look through all that is queued.
 _WAITING = "canonical IN ({keys}) AND state || '' IN ('queued', 'deferred')"
+# Nobody knows whether what waits in a broadcast that a restore holds was sent: it isn't now, and claims no more.
+_HELD = "broadcast_id IN (SELECT id FROM broadcast WHERE hold = 'restore')"
+_DROP = (
+    f"UPDATE delivery SET state = CASE WHEN {_HELD} THEN 'unknown' ELSE 'skipped' END,"
+    f" reason = CASE WHEN {_HELD} THEN '' ELSE 'opted_out' END,"
+    f" error_code = CASE WHEN {_HELD} THEN 'restore' ELSE error_code END, not_before = NULL WHERE "
+)
 _SKIP = {
-    "sqlite": f"UPDATE delivery SET state = 'skipped', reason = 'opted_out' WHERE {_WAITING}",
+    "sqlite": _DROP + _WAITING,
     # Locked in order of rows, as everywhere, so that two writers wait for one another in line.
-    "postgresql": "UPDATE delivery SET state = 'skipped', reason = 'opted_out' WHERE id IN"
-    f" (SELECT id FROM delivery WHERE {_WAITING} ORDER BY id FOR UPDATE)",
+    "postgresql": f"{_DROP} id IN (SELECT id FROM delivery WHERE {_WAITING} ORDER BY id FOR UPDATE)",
 }
 
 

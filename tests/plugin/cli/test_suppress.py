@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from plugin.cli import suppress
 from plugin.cli.__main__ import main
+from plugin.domain.address import InvalidAddress
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +46,13 @@ def test_a_list_is_imported_and_its_bad_lines_are_shown_masked(
     file.write_text("31998765432\n98765-4321\n")
     code, out, said = run(capsys, "import", str(file))
     assert code == 1
-    assert out == (
-        "line 2: *****-4321  O telefone está sem DDD. Escreva o DDD antes do número, por exemplo (31) 99876-5432.\n"
-    )
+    assert out == "line 2: *****-4321  The area code (DDD) is missing.\n"
     assert said == "2 lines: 1 added, 0 suppressed already, 1 refused.\n"
     assert '"não perturbe.txt"' in run(capsys, "list", "--source", "import", "--search", "perturbe")[1]
     assert run(capsys, "import", str(tmp_path))[0] == 1
+
+
+def test_every_reason_to_refuse_a_number_has_english_words() -> None:
+    codes = set(re.findall(r"phone_\w+", InvalidAddress.__doc__ or ""))
+    assert len(codes) > 10
+    assert codes <= set(suppress._REFUSED)

@@ -22,8 +22,10 @@ from plugin.errors import Conflict, Forbidden, Invalid, NotFound, UnreadableFile
 from plugin.testing.scenario import KEY, SENDER, Scenario
 from plugin.usecases import consent
 from plugin.usecases.access import create_user
+from plugin.usecases.again import Requeued, resend_unknown
 from plugin.usecases.consent import Imported, import_list, list_suppressions, suppress, suppressions_csv, undo
-from plugin.usecases.report import report
+from plugin.usecases.reconcile import PUT_BACK, reconcile
+from plugin.usecases.report import report, report_rows
 from plugin.usecases.setup import create_operation
 
 ROOT = Principal("r" * 32, "root", "Root", frozenset({(EVERY_OPERATION, ADMIN)}))
@@ -90,6 +92,26 @@ def test_an_opt_out_while_rows_wait_skips_them_at_once_and_they_are_never_claime
     said = {"word": "PARAR", "button": "Não quero mais", "person": "pediu ao telefone", "import": "não perturbe.csv"}
     assert entry["detail"] == said.get(way, "")
     assert entry["by"] == ("Operador" if way in ("person", "import") else None)
+
+
+def test_after_a_restore_an_opt_out_does_not_claim_that_nothing_was_sent_and_nothing_is(
+    scenario: Scenario, tmp_path: Path
+) -> None:
+    gone, stays = scenario.number(), scenario.number()
+    held = scenario.launch([gone, stays])
+    with scenario.store.write() as connection:
+        scenario.store.raise_alarm(connection, PUT_BACK)
+    later = scenario.launch([gone, stays])
+    bring(scenario, tmp_path, gone)
+    found = report(scenario.store, scenario.operator, held)
+    assert (found.skipped, found.states["unknown"], found.states["queued"]) == ({}, 1, 1)
+    assert skipped(scenario, later) == {"opted_out": 1}
+    row = report_rows(scenario.store, scenario.operator, held)[0]
+    assert (row["error_code"], row["reason"]) == ("restore", "")
+    assert "pode ter acontecido" in row["explanation"]
+    reconcile(scenario.store, scenario.operator, held, rows="send", accept_risk=True)
+    assert list(scenario.send_all(held)) == [stays]
+    assert resend_unknown(scenario.store, scenario.operator, held, accept_risk=True) == Requeued(0, {"opted_out": 1})
 
 
 def test_a_row_in_flight_is_settled_as_it_is_and_only_what_waits_is_skipped(scenario: Scenario) -> None:

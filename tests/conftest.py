@@ -32,6 +32,7 @@ _numbers = itertools.count(1)
 _FAST = (
     "-c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
     " -c max_connections=200 -c shared_buffers=64MB"
+    " -c track_commit_timestamp=on"  # which of two transactions came first, for the tests of races
 )
 
 

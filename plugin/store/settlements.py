@@ -236,7 +236,7 @@ class SettlementQueries(ClaimQueries, ControlQueries, ConsentQueries):
                 connection, "SELECT id, attempts, state FROM delivery WHERE provider_id = :p", {"p": update.provider_id}
             ).first()
             if found:  # a row that was claimed again still has the id of the attempt before
-                ours.append((update, found.id, found.attempts if found.state == DeliveryState.SENT.value else None))
+                ours.append((update, found.id, found.attempts if found.state == DeliveryState.SENT.value else 0))
                 continue
             message = self.run(
                 connection, "SELECT id FROM message WHERE provider_id = :p", {"p": update.provider_id}

@@ -29,7 +29,7 @@ def timed(sqlite_url: str, clock: SettableClock) -> Iterator[Store]:
 def test_whatever_people_processes_provider_and_clock_do_nobody_is_lost_or_written_to_twice() -> None:
     worlds = Worlds()
     try:
-        play(worlds, examples=25, steps=25, seeded=1)
+        play(worlds, examples=15, steps=20, seeded=1)
     finally:
         worlds.close()
 
@@ -37,15 +37,15 @@ def test_whatever_people_processes_provider_and_clock_do_nobody_is_lost_or_writt
 def test_the_same_on_postgresql(postgresql_url: str) -> None:
     worlds = Worlds(postgresql_url)
     try:
-        play(worlds, examples=4, steps=25, seeded=2)
+        play(worlds, examples=4, steps=15, seeded=2)
     finally:
         worlds.close()
 
 
 def test_three_dispatchers_together_keep_to_the_rate_and_use_it(timed: Store, clock: SettableClock) -> None:
-    assert day.quiet(timed, clock, rate=10, minutes=0.5, seed=1)["quiet: messages"] == 300
+    assert day.quiet(timed, clock, rate=5, minutes=0.5, seed=1)["quiet: messages"] == 150
 
 
 def test_an_outage_opens_the_breaker_and_ends_in_a_ramp(timed: Store, clock: SettableClock) -> None:
-    found = day.stormy(timed, clock, rate=2, hours=0.15, outage=0.03, seed=1)
+    found = day.stormy(timed, clock, rate=2, hours=0.12, outage=0.03, seed=1)
     assert found["failures until the breaker opened"] <= 20

@@ -11,7 +11,7 @@ from plugin.connector import StatusUpdate
 from plugin.domain.delivery import DeliveryState
 from plugin.domain.refusal import Reaction, Refusal
 from plugin.testing.scenario import Scenario
-from plugin.usecases.again import retry_failed
+from plugin.usecases.again import resend_unknown, retry_failed
 from plugin.usecases.dispatch import Claimed
 from plugin.usecases.report import report
 
@@ -64,8 +64,9 @@ def test_a_person_sends_an_unknown_again_and_its_own_news_come_in_the_wrong_orde
     broadcast = scenario.launch([scenario.number()])
     (first,) = scenario.claim(broadcast)
     scenario.settle([first], DeliveryState.UNKNOWN)
-    with scenario.store.write() as connection:
-        scenario.store.requeue_unknown(connection, broadcast, [1])
+    with scenario.store.write() as connection:  # long enough ago
+        connection.exec_driver_sql("UPDATE delivery SET claimed_at = claimed_at - 600000000")
+    assert resend_unknown(scenario.store, scenario.operator, broadcast, accept_risk=True).queued == 1
     told(scenario, first, "failed", AGAIN.code)
     told(scenario, first, "sent")
     assert states(scenario, broadcast) == {"queued": 1}
@@ -99,7 +100,7 @@ def test_a_failure_reported_after_the_end_of_a_broadcast_is_tried_again(scenario
     assert len(scenario.claim(broadcast)) == 1
 
 
-def test_an_old_failure_told_again_without_a_correlation_undoes_no_later_attempt(scenario: Scenario) -> None:
+def test_old_news_told_again_without_a_correlation_change_nothing_about_a_later_attempt(scenario: Scenario) -> None:
     broadcast = scenario.launch([scenario.number()])
     (first,) = scenario.claim(broadcast)
     scenario.settle([first])
@@ -107,6 +108,7 @@ def test_an_old_failure_told_again_without_a_correlation_undoes_no_later_attempt
     assert states(scenario, broadcast) == {"deferred": 1}
     assert [c.attempts for c in scenario.claim(broadcast)] == [2]
     told(scenario, first, "failed", AGAIN.code, loose=True)
+    told(scenario, first, "sent", loose=True)
     assert states(scenario, broadcast) == {"sending": 1}
     assert scenario.claim(broadcast) == [], "the second attempt is on its way"
 

@@ -24,6 +24,7 @@ from plugin.web.cookies import read_token
 from plugin.web.endpoint import ID, LOGGED_IN, PUBLIC, Call, Endpoint
 from plugin.web.render import Html, error_page
 from plugin.web.schema import check
+from plugin.web.shared import SharedCounts
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Desk(Blueprint):
         # Argon2id takes 19 MiB and a core a time: two at once, whoever asks.
         self.ctx.login_executor = ThreadPoolExecutor(2, "vamos-login")
         self.ctx.intake_executor = ThreadPoolExecutor(2, "vamos-intake")
+        self.ctx.counts = SharedCounts()
         self.ctx.services = services
         for endpoint in endpoints:
             self.ctx.declared.add((endpoint.method, endpoint.path))
@@ -103,7 +105,7 @@ class Desk(Blueprint):
             try:
                 if not endpoint.unsafe:
                     await body.refuse(request)
-                call = Call(request, ctx.services(), ctx.executor, ctx.login_executor, ctx.intake_executor)
+                call = Call(request, ctx.services(), ctx.executor, ctx.login_executor, ctx.intake_executor, ctx.counts)
                 await _admit(call, endpoint)
                 for name, value in path.items():
                     if name.endswith("_id") and not ID.fullmatch(value):

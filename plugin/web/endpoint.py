@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv6Address, IPv6Network, ip_address
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sanic.request import Request
 from sanic.response import HTTPResponse
@@ -19,6 +19,9 @@ from plugin.domain.access import PERMISSIONS
 from plugin.errors import ConfigurationError, Invalid, TooManyAttempts, Unauthenticated
 from plugin.usecases.access import Session
 from plugin.web.schema import Schema
+
+if TYPE_CHECKING:
+    from plugin.web.shared import SharedCounts
 
 T = TypeVar("T")
 
@@ -111,6 +114,7 @@ class Call:
     executor: Executor
     login_executor: Executor
     intake_executor: Executor
+    counts: SharedCounts
     signed_in: Session | None = None
     token: str | None = None
     body: dict[str, Any] = field(default_factory=dict)

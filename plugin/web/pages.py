@@ -19,6 +19,7 @@ from plugin.web.api_catalogue import describe_template
 from plugin.web.endpoint import LOGGED_IN, PUBLIC, Call, Endpoint
 from plugin.web.figures import funnel, state_counts, waiting
 from plugin.web.render import page, static_files
+from plugin.web.shared import pace
 
 _ROWS = 50
 READERS = (BROADCAST, REPORT)
@@ -66,7 +67,7 @@ async def broadcasts(call: Call) -> HTTPResponse:
         next=found.next,
         chosen=operation,
         tests=tests,
-        moving=moving,
+        pace=max(3 if moving else 20, pace(sum(b.rows for b in found.items))),
         **shell,
     )
 
@@ -97,7 +98,11 @@ async def new_broadcast(call: Call) -> HTTPResponse:
 async def show_broadcast(call: Call, broadcast_id: str) -> HTTPResponse:
     store, principal = call.services.store, call.session.principal
     state = call.choice("state", tuple(s.value for s in DeliveryState))
-    found = await call.run(report.report, store, principal, broadcast_id, explain=call.services.explain)
+    version = await call.run(report.version, store, principal, broadcast_id)
+    counted = await call.counts.of(call, broadcast_id, version)
+    found = await call.run(
+        report.report, store, principal, broadcast_id, counted=counted, explain=call.services.explain
+    )
     rows = await call.run(
         report.report_rows,
         store,
@@ -232,11 +237,10 @@ def _sections(principal: Principal) -> list[tuple[str, str, str]]:
 
 def _pace(found: report.Report) -> int:
     """Seconds after which the report's page looks again."""
-    if found.state == "running":
-        return 2 if found.wake_at is None else 10
-    if found.state == "cancelled" and waiting(found.states):
-        return 2  # its rows are being skipped
-    return 10 if found.state == "scheduled" or found.states.get("sent") or found.states.get("unknown") else 30
+    if found.state == "running" and found.wake_at is None:
+        return pace(found.rows)
+    coming = found.state in ("running", "scheduled") or found.states.get("sent") or found.states.get("unknown")
+    return 10 if coming else 30
 
 
 def _see_other(address: str) -> HTTPResponse:

@@ -67,7 +67,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(when=when, moment=moment, wall=wall, number=number, label=label)
+    environment.filters.update(when=when, exact=exact, moment=moment, wall=wall, number=number, label=label)
     environment.globals.update(static=_static_address, plural=plural, zone=str(_ZONE), csrf="", me=None, section="")
     return environment
 
@@ -81,13 +81,18 @@ def when(at: int | str | None) -> str:
     return _written(at, "dd/MM/yyyy HH:mm")
 
 
+def exact(at: int | str | None) -> str:
+    """As `when`, to the second and without the year."""
+    return _written(at, "dd/MM HH:mm:ss")
+
+
 def moment(at: int | str | None) -> str:
-    """The same within a sentence."""
+    """As `when`, within a sentence."""
     return _written(at, "dd/MM/yyyy 'às' HH:mm")
 
 
 def wall(at: int | str | None) -> str:
-    """The same as a value of an ``<input type="datetime-local">``."""
+    """As `when`, as a value of an ``<input type="datetime-local">``."""
     return _written(at, "yyyy-MM-dd'T'HH:mm")
 
 

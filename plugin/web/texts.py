@@ -53,6 +53,18 @@ TEXTS: dict[str, dict[str, str]] = {
         "notification": "Notificação",
         "opt_out": "Descadastro",
     },
+    "proof": {
+        "token": "pelo código no botão",
+        "context": "porque responde à mensagem do disparo",
+        "user_ref": "pelo identificador da pessoa no provedor",
+        "returned_address": "pelo número que o provedor confirmou",
+        "number": "pelo número de telefone",
+    },
+    "redirector": {
+        "action": "pela ação do bot",
+        "gate": "na chegada da mensagem",
+        "sweeper": "pela varredura, sem o bot",
+    },
     "category": {"UTILITY": "Utilidade", "MARKETING": "Marketing", "AUTHENTICATION": "Autenticação"},
     "template": {
         "APPROVED": "Aprovada",

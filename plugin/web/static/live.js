@@ -14,7 +14,7 @@ const atBottom = (area) => area.scrollHeight - area.scrollTop - area.clientHeigh
 // What a person was doing in `old` goes on in `fresh`: focus, and where they have scrolled to.
 function replace(old, fresh) {
   const focused = old.contains(document.activeElement) ? document.activeElement : null;
-  const key = (element) => element.dataset.control ?? element.getAttribute("href") ?? (element.dataset.open && `${element.dataset.open} ${element.dataset.row ?? ""}`);
+  const key = (element) => element.dataset.control ?? element.parentElement.dataset.fold ?? element.getAttribute("href") ?? (element.dataset.open && `${element.dataset.open} ${element.dataset.row ?? ""}`);
   const place = focused && [...old.querySelectorAll(FOCUSABLE)].indexOf(focused);
   const areas = [...old.querySelectorAll(SCROLLED)].map((area) => ({ left: area.scrollLeft, top: area.scrollTop, end: atBottom(area) }));
   old.replaceWith(document.adoptNode(fresh));
@@ -38,7 +38,9 @@ export async function refresh() {
   if (response.redirected) return location.assign(response.url);
   if (!response.ok) return;
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html").querySelector("[data-live]");
-  if (!fresh || fresh.isEqualNode(old)) return;
+  if (!fresh) return;
+  for (const fold of old.querySelectorAll("details[open][data-fold]")) fresh.querySelector(`[data-fold="${fold.dataset.fold}"]`)?.setAttribute("open", "");
+  if (fresh.isEqualNode(old)) return;
   // Nothing moves under a person's hands.
   if (old.querySelector("dialog[open]")) return;
   if (old.contains(document.activeElement) && document.activeElement.matches("select, input, textarea")) return;

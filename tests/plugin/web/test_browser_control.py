@@ -212,7 +212,7 @@ async def test_after_a_restore_a_person_decides(site: Site, browser: Browser) ->
     await tab.enter("operador")
     page = tab.page
     await page.goto(f"/desk/broadcasts/{broadcast}")
-    await page.get_by_text("Parado até alguém decidir. O banco de dados voltou no tempo.").wait_for()
+    await page.get_by_text("O banco de dados voltou no tempo: foi restaurado").wait_for()
     assert not await page.get_by_role("button", name="Retomar").count()
     await page.get_by_role("button", name="Reconciliar…").click()
     assert await page.get_by_label("Marcar como desconhecidas (mais seguro)").is_checked()
@@ -271,3 +271,20 @@ async def test_a_list_of_opt_outs_is_imported_and_one_undone(site: Site, browser
     await page.get_by_role("button", name="Desfazer o descadastro de +5531977776665").wait_for(state="detached")
     await page.get_by_text("+5531988887777").wait_for()
     assert [one for one in tab.trouble if "400 (Bad Request)" not in one] == []
+
+
+async def test_the_details_of_a_line_stay_open_while_the_page_keeps_itself_fresh(site: Site, browser: Browser) -> None:
+    scenario = site.scenario
+    broadcast = await asyncio.to_thread(lambda: scenario.launch([scenario.number() for _ in range(3)]))
+    await asyncio.to_thread(lambda: scenario.settle(scenario.claim(broadcast, 2)))
+    tab = await visit(site, browser, 390)
+    await tab.enter("operador")
+    page = tab.page
+    await page.goto(f"/desk/broadcasts/{broadcast}")
+    await page.locator("[data-fold='2'] summary").click()
+    await asyncio.to_thread(lambda: scenario.settle(scenario.claim(broadcast, 1)))
+    await page.locator("[data-fold='3']").wait_for()  # the region was replaced
+    folds = page.locator("[data-fold]")
+    assert await folds.evaluate_all("all => all.map(one => one.open)") == [False, True, False]
+    assert await page.evaluate("document.activeElement.parentElement.dataset.fold") == "2"
+    assert tab.trouble == []

@@ -191,6 +191,28 @@ async def test_a_line_that_waits_says_why_and_until_when(site: Site) -> None:
     assert "será enviada quando o horário abrir" in text
 
 
+async def test_a_line_has_every_time_and_how_its_reply_was_linked(site: Site) -> None:
+    scenario, client = site.scenario, await site.logged_in("operador")
+
+    def prepare() -> str:
+        broadcast = scenario.launch([number := scenario.number(), scenario.number()])
+        scenario.send_all(broadcast)
+        scenario.redirect(scenario.reply(number, "Vamos conversar"))
+        return broadcast
+
+    broadcast = await asyncio.to_thread(prepare)
+    times = "sent_at = :at, delivered_at = :at + 1000000, read_at = :at + 2000000, replied_at = :at + 3000000"
+    change(site, "delivery", f"state = 'read', {times}", "broadcast_id = :b AND delivery.row = 1", b=broadcast, at=NINE)
+    tags = check_harmless((await client.get(f"/desk/broadcasts/{broadcast}")).text)
+    text = " ".join(tags.text.split())
+    assert (
+        "Enviada22/11 09:00:00Entregue22/11 09:00:01Lida22/11 09:00:02Respondida22/11 09:00:03"
+        "Resposta ligadapelo número que o provedor confirmouRedirecionadapela ação do bot"
+    ) in text
+    folds = [a for tag, a in tags.found if tag == "details"]
+    assert [(a["data-fold"], "open" in a) for a in folds] == [("1", False), ("2", False)]
+
+
 async def test_a_scheduled_broadcast_is_listed_with_its_time_and_can_be_put_off(site: Site) -> None:
     scenario, client = site.scenario, await site.logged_in("operador")
     at = site.store.now() + 2 * 24 * 3600 * 1_000_000

@@ -297,4 +297,4 @@ async def test_one_address_is_throttled_over_all_accounts(site: Site) -> None:
 def test_an_address_is_counted_as_its_owner(ip: str, forwarded: str, counted: str) -> None:
     request: Any = SimpleNamespace(ip=ip, remote_addr=forwarded)
     nothing: Any = None
-    assert Call(request, nothing, nothing, nothing, nothing).client == counted
+    assert Call(request, nothing, nothing, nothing, nothing, nothing).client == counted

@@ -359,8 +359,14 @@ Index(
 )
 Index("delivery_user_ref", delivery.c.sender, delivery.c.user_ref, **_known(delivery.c.user_ref))
 Index("delivery_returned", delivery.c.sender, delivery.c.returned_address, **_known(delivery.c.returned_address))
-# What was sent since a moment, for the early stop.
-Index("delivery_claimed", delivery.c.broadcast_id, delivery.c.claimed_at, **_known(delivery.c.claimed_at))
+# What was sent since a moment, for the early stop. With the id, or PostgreSQL may sort all of it to break ties.
+Index(
+    "delivery_claimed",
+    delivery.c.broadcast_id,
+    delivery.c.claimed_at,
+    delivery.c.id,
+    **_known(delivery.c.claimed_at),
+)
 Index("delivery_replied", delivery.c.broadcast_id, delivery.c.id, **_known(delivery.c.replied_at))
 
 contact = Table(

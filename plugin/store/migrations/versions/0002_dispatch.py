@@ -102,7 +102,7 @@ def upgrade() -> None:
     _partial("delivery_provider", ["provider_id"], "provider_id IS NOT NULL")
     _partial("delivery_user_ref", ["sender", "user_ref"], "user_ref IS NOT NULL")
     _partial("delivery_returned", ["sender", "returned_address"], "returned_address IS NOT NULL")
-    _partial("delivery_claimed", ["broadcast_id", "claimed_at"], "claimed_at IS NOT NULL")
+    _partial("delivery_claimed", ["broadcast_id", "claimed_at", "id"], "claimed_at IS NOT NULL")
     _partial("delivery_replied", ["broadcast_id", "id"], "replied_at IS NOT NULL")
     _partial("inbound_loose", ["sender", "at"], "delivery_id IS NULL", table="inbound")
     op.add_column("opt_out", sa.Column("delivery_id", sa.BigInteger(), nullable=True))

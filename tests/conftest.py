@@ -20,11 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from plugin.store.database import Database
 
 if TYPE_CHECKING:
     from plugin.store import Store
+
+# No deadlines: a busy machine is no defect. A failure prints what replays it.
+settings.register_profile("vamos", deadline=None, print_blob=True)
+settings.load_profile("vamos")
 
 _numbers = itertools.count(1)
 

@@ -62,7 +62,7 @@ def test_the_environment_beats_the_file_and_variables_are_expanded(tmp_path: Pat
         ("window: .inf", "window"),
         ("rate: .nan", "rate"),
         ("rate: -.inf", "rate"),
-        ("rate: 1000.1", "more than 0, at most 1000"),
+        ("rate: 5000.1", "more than 0, at most 5000"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, word: str) -> None:

@@ -132,9 +132,13 @@ class Dispatcher:
 
     async def _round(self) -> float:
         """One turn of the loop. Returns when the next one is due if nothing happens before (time.monotonic())."""
-        await self._settle()  # before anything new is claimed: what is answered must be known first
         now = time.monotonic()
-        if self._fence.mark is None or self._epoch is None:
+        ready = self._fence.mark is not None and self._epoch is not None
+        # What is answered is written down before anything new is claimed: on the claim's way where one is due.
+        oldest = self._settled[0] if ready and self._goes_along() and self._due(now) else None
+        if oldest is None:
+            await self._settle()
+        if not ready:
             return now + 0.1
         if now >= self._messages_at:
             await self._claim_messages(now)
@@ -142,6 +146,8 @@ class Dispatcher:
             self._look_at = now + LOOK_FOR_BROADCASTS
             self._broadcasts = await self._call(self._store.running_broadcasts)
         await self._claim_in_turn(now)
+        if oldest is not None and self._settled[:1] == [oldest]:  # no claim was made after all
+            await self._settle()
         due = [self._look_at, self._messages_at]
         if self._free() > 0:
             due += [self._claim_at.get(broadcast["id"], 0.0) for broadcast in self._broadcasts]
@@ -208,13 +214,27 @@ class Dispatcher:
         open_slots = min(self._window, 1 + 2 * self._answers)
         return open_slots - len(self._open) - len(self._open_messages)
 
+    def _due(self, now: float) -> bool:
+        return any(now >= self._claim_at.get(broadcast["id"], 0.0) for broadcast in self._broadcasts)
+
+    def _goes_along(self) -> int:
+        """How many answers the next claim writes down on its way: all there are, or none.
+
+        None after a failure: whether it stops its broadcast is to be seen before more is claimed. And none beside
+        answers to messages: the next one to the same person waits for them.
+        """
+        if self._settled_messages or any(s.state is DeliveryState.FAILED for s in self._settled):
+            return 0
+        return len(self._settled)
+
     async def _claim_in_turn(self, now: float) -> None:
         """Test sends first, the others one after the other: a big broadcast does not keep the rest waiting."""
         first = self._turn % len(self._broadcasts) if self._broadcasts else 0
         turn = sorted(self._broadcasts[first:] + self._broadcasts[:first], key=lambda b: not b["test"])
         for position, broadcast in enumerate(turn):
-            share = max(1, self._free() // (len(turn) - position))
-            if self._free() <= 0 or now < self._claim_at.get(broadcast["id"], 0.0):
+            free = self._free() + self._goes_along()
+            share = max(1, free // (len(turn) - position))
+            if free <= 0 or now < self._claim_at.get(broadcast["id"], 0.0):
                 continue
             try:
                 if await self._claim_deliveries(broadcast, share):
@@ -257,18 +277,23 @@ class Dispatcher:
             await self._call(self._store.pause_broadcast, broadcast["id"], Why("unreadable_template"))
             return 0
         start = self._last.get(broadcast["sender"], 0.0) - time.monotonic()
+        answered, self._settled = (self._settled, []) if self._goes_along() else ([], self._settled)
         self._claiming = True
         try:
             claim = await self._call(
                 self._claim,
+                answered,
                 broadcast["id"],
                 limit,
                 epoch,
                 replace(self._rules, known=known),
                 self._store.now() + int(start * 1_000_000) if start > 0 else 0,
             )
+            self._open.difference_update(s.id for s in answered)
+            answered = []
         finally:
             self._claiming = False
+            self._settled[:0] = answered
         self._claim_at[broadcast["id"]] = (
             time.monotonic() + LOOK_FOR_BROADCASTS if claim.again_at is None else self._moment(claim.again_at)
         )
@@ -279,8 +304,12 @@ class Dispatcher:
             self._fly(self._one_delivery(connector, template, claimed, moment, claim.interval / 1e6, tenure))
         return len(claim.rows)
 
-    def _claim(self, broadcast_id: str, limit: int, epoch: int, rules: ClaimRules, start: int) -> Claim:
-        """Claim, and remember it in the file beside the settings before the first byte leaves."""
+    def _claim(
+        self, answered: list[Settlement], broadcast_id: str, limit: int, epoch: int, rules: ClaimRules, start: int
+    ) -> Claim:
+        """Settle, claim, and remember it in the file beside the settings before the first byte leaves."""
+        if answered:
+            self._store.settle_deliveries(answered)
         claim = self._store.claim_deliveries(broadcast_id, limit, epoch, rules, start)
         if claim.rows:
             self._fence.note(claim.rows[0].sender, claim.claims)
@@ -359,6 +388,7 @@ class Dispatcher:
                 await self._call(self._store.settle_messages, messages)
                 self._open_messages.difference_update(s.id for s in messages)
                 messages = []
+                self._messages_at = 0.0  # the next one to the same person may go now
         finally:  # what could not be written now is written next time
             self._settled[:0] = deliveries
             self._settled_messages[:0] = messages

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 #: Button text that makes a quick reply the *talk button* when nothing marks one explicitly.
@@ -73,12 +74,12 @@ class Template:
         """Only an APPROVED template may be sent."""
         return self.status == "APPROVED"
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[str, ...]:
         """Names of the body's placeholders in order of first appearance: ``("1", "2")`` or ``("nome",)``."""
         return tuple(dict.fromkeys(_PLACEHOLDER.findall(self.body)))
 
-    @property
+    @cached_property
     def quick_replies(self) -> tuple[Button, ...]:
         return tuple(b for b in self.buttons if b.kind is ButtonKind.QUICK_REPLY)
 

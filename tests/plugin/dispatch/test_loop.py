@@ -341,6 +341,26 @@ async def test_a_claim_that_was_committed_but_not_heard_of_is_sent_after_all(
     assert len(connector.sent) == 3
 
 
+async def test_answers_are_written_down_although_nothing_more_can_be_claimed(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broadcast = scenario.launch([scenario.number() for _ in range(30)])
+    connector = Loopback()
+    claim = scenario.store.claim_deliveries
+
+    def broken(*arguments: object) -> object:
+        if connector.sent:
+            raise ConnectionError("server closed the connection unexpectedly")
+        return claim(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scenario.store, "claim_deliveries", broken)
+    async with dispatching(scenario.store, connector):
+        await until(lambda: states(scenario, broadcast).get("sent", 0) > 0)
+        monkeypatch.setattr(scenario.store, "claim_deliveries", claim)
+        await until(lambda: states(scenario, broadcast) == {"sent": 30})
+    assert len(connector.sent) == 30
+
+
 async def test_a_row_that_cannot_be_put_into_words_fails_and_the_others_go(scenario: Scenario) -> None:
     broadcast = scenario.launch([scenario.number() for _ in range(3)])
     with scenario.store.write() as connection:

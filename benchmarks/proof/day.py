@@ -1,6 +1,6 @@
 """A day of sending in virtual time: three dispatchers on one number, latency, throttling, an outage of two hours.
 
-``python -m benchmarks.proof.day --hours 24 --rate 2 --seed 1 [--database postgresql://…] [--json] [--record]``
+``python -m benchmarks.proof.day --hours 24 --rate 2 --seed 1 [--database postgresql] [--json] [--record]``
 
 Everything is real but the clock and the wire: the store's claims and settlements, and `send_delivery` with its
 connector's answers. Of the moments at which requests begin, no second may hold more than the rate.
@@ -12,18 +12,16 @@ import heapq
 import itertools
 import math
 import random
-import shutil
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from benchmarks.proof.evidence import arguments, finish
-from benchmarks.proof.world import driven, emptied, scratch
+from benchmarks.proof.evidence import arguments, database, finish
+from benchmarks.proof.world import driven
 from plugin.connector import Ambiguous, NotSent, Outbound, Refused, SendResult
 from plugin.domain.pace import SECOND
 from plugin.domain.refusal import Reaction, Refusal
@@ -222,17 +220,11 @@ def main() -> None:
     calm = partial(quiet, rate=given.rate, minutes=60, seed=given.seed)
     rough = partial(stormy, rate=given.rate, hours=given.hours, outage=given.hours / 12, seed=given.seed)
     for play in (calm, rough):
-        folder: Path = scratch()
         clock = SettableClock(BEGIN)
-        store = Store(given.database or f"sqlite:///{folder / 'vamos.db'}", clock)
-        try:
-            store.migrate()
-            if given.database:
-                emptied(store)
+        with database(given) as url:
+            store = Store(url, clock)
             figures.update(play(store, clock))
-        finally:
             store.close()
-            shutil.rmtree(folder, ignore_errors=True)
         if not given.json:
             print(figures, flush=True)
     figures["seconds"] = round(time.monotonic() - begun)

@@ -8,11 +8,16 @@ import json
 import os
 import platform
 import re
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+from benchmarks.proof.world import emptied, scratch
+from plugin.store import Store
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "evidence.md"
 
@@ -22,10 +27,39 @@ def arguments(description: str | None, **defaults: int) -> argparse.ArgumentPars
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     for name, default in {**defaults, "seed": 1}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--database", help="postgresql://…: its rows are DELETED; default: a SQLite file of its own")
+    parser.add_argument(
+        "--database",
+        help="postgresql: a server of its own, from the binaries of this machine; postgresql://…: that one, whose rows"
+        " are DELETED; default: a SQLite file of its own",
+    )
     parser.add_argument("--json", action="store_true", help="only the result, as one line of JSON")
     parser.add_argument("--record", action="store_true", help="write the figures to docs/evidence.md")
     return parser
+
+
+@contextmanager
+def database(given: argparse.Namespace) -> Iterator[str]:
+    """The address of a migrated database without rows."""
+    with ExitStack() as stack:
+        if not given.database:
+            folder = scratch()
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            url = f"sqlite:///{folder / 'vamos.db'}"
+        elif given.database == "postgresql":
+            from tests.conftest import Cluster
+
+            cluster = Cluster()
+            stack.callback(cluster.stop)
+            url = cluster.create("vamos_proof")
+        else:
+            url = given.database
+        store = Store(url)
+        stack.callback(store.close)
+        store.migrate()
+        if given.database:
+            emptied(store)
+        store.engine.dispose()
+        yield url
 
 
 def finish(given: argparse.Namespace, name: str, title: str, figures: Mapping[str, Any]) -> None:

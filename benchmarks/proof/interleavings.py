@@ -1,6 +1,6 @@
 """Pause, cancel and opt-out against dispatchers that claim at the same moment: nothing is claimed after the commit.
 
-``python -m benchmarks.proof.interleavings --rounds 10000 --seed 1 [--database postgresql://…] [--json] [--record]``
+``python -m benchmarks.proof.interleavings --rounds 10000 --seed 1 [--database postgresql] [--json] [--record]``
 
 What came first is told by the database, not by our threads. PostgreSQL: the commit time of the transaction that wrote
 a row (``track_commit_timestamp``, which the server must have on). SQLite has one writer at a time, so the time that is
@@ -10,7 +10,6 @@ read inside each transaction orders the commits.
 from __future__ import annotations
 
 import random
-import shutil
 import threading
 import time
 from collections import Counter
@@ -18,14 +17,15 @@ from collections.abc import Callable
 
 from sqlalchemy import text
 
-from benchmarks.proof.evidence import arguments, finish
-from benchmarks.proof.world import Installed, emptied, prepared, scratch
+from benchmarks.proof.evidence import arguments, database, finish
+from benchmarks.proof.world import Installed, prepared
 from plugin.domain.access import ADMIN, EVERY_OPERATION, Principal
 from plugin.errors import ConfigurationError
 from plugin.store import Store
 from plugin.usecases.consent import suppress, undo
 from plugin.usecases.control import cancel, pause
 from plugin.usecases.dispatch import ClaimRules
+from plugin.usecases.launch import launch
 
 CLAIMERS = 3
 ACTS = ("pause", "cancel", "opt-out", "opt-out while launched")
@@ -114,8 +114,6 @@ class Field:
         self._judge(act, broadcasts, person)
 
     def _launch(self, upload: int) -> str:
-        from plugin.usecases.launch import launch
-
         scenario = self.installed.scenario
         self.found["launches"] += 1
         key = f"interleaving {self.found['launches']:08}"
@@ -161,17 +159,11 @@ def run(store: Store, rounds: int, seed: int, progress: bool = False) -> dict[st
 
 
 def main() -> None:
-    given = arguments(__doc__, rounds=10_000).parse_args()
-    folder, begun = scratch(), time.monotonic()
-    try:
-        store = Store(given.database or f"sqlite:///{folder / 'vamos.db'}")
-        store.migrate()
-        if given.database:
-            emptied(store)
+    given, begun = arguments(__doc__, rounds=10_000).parse_args(), time.monotonic()
+    with database(given) as url:
+        store = Store(url)
         figures = run(store, given.rounds, given.seed, progress=not given.json)
         store.close()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     title = "Pause, cancel and opt-out against claims"
     finish(given, "interleavings", title, {**figures, "seconds": round(time.monotonic() - begun)})
 

@@ -21,21 +21,20 @@ _LIFTED = {
     for new in (DeliveryState.SENT, DeliveryState.DELIVERED, DeliveryState.READ)
     if RANK[old] < RANK[new] and old not in (DeliveryState.SKIPPED, DeliveryState.REJECTED)
 } | {("skipped", good) for good in _GOOD}
-_SKIPPED = {(old, "skipped") for old in _WAITING}
+#: Not sent any more; after a restore nobody knows whether it was.
+_NOBODY_KNOWS = {(old, "unknown") for old in _WAITING}
+_SKIPPED = {(old, "skipped") for old in _WAITING} | _NOBODY_KNOWS
 _BACK = {(old, new) for old in _OPEN for new in ("queued", "deferred", "failed", "unknown")}
 _CUT_OFF = {("sending", "unknown")}
-#: After a restore.
-_NOBODY_KNOWS = {(old, "unknown") for old in _WAITING}
 
 #: Which changes of a row each kind of step may make; `restore` may make any.
 ALLOWED: dict[str, set[tuple[str, str]]] = {
     "claim": {(old, new) for old in _WAITING for new in ("sending", "deferred", "skipped")},
     "settle": _LIFTED | _BACK | _SKIPPED,
-    "news": _LIFTED | _BACK | _SKIPPED | _CUT_OFF | {("sent", new) for new in ("queued", "deferred", "failed")}
-,
+    "news": _LIFTED | _BACK | _SKIPPED | _CUT_OFF | {("sent", new) for new in ("queued", "deferred", "failed")},
     "suppress": _SKIPPED,
-    "cancel": _SKIPPED | _NOBODY_KNOWS,
-    "house": _SKIPPED | _NOBODY_KNOWS | {("unknown", "queued")},
+    "cancel": _SKIPPED,
+    "house": _SKIPPED | {("unknown", "queued")},
     "retry": {("failed", "queued")},
     "resend": {("unknown", "queued")},
     "recover": _CUT_OFF,

@@ -1,12 +1,11 @@
 """Many launches at once: the same key, mixed keys, one key with two bodies. Each key makes exactly one broadcast.
 
-``python -m benchmarks.proof.races --races 10000 --seed 1 [--database postgresql://…] [--json] [--record]``
+``python -m benchmarks.proof.races --races 10000 --seed 1 [--database postgresql] [--json] [--record]``
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 import threading
 import time
 from collections import defaultdict
@@ -15,8 +14,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from benchmarks.proof.evidence import arguments, finish
-from benchmarks.proof.world import emptied, prepared, scratch
+from benchmarks.proof.evidence import arguments, database, finish
+from benchmarks.proof.world import prepared
 from plugin.domain.access import Principal
 from plugin.errors import Conflict
 from plugin.store import Store
@@ -135,18 +134,9 @@ def _checked(store: Store, tries: list[Try], races: int) -> dict[str, int]:
 
 
 def main() -> None:
-    given = arguments(__doc__, races=10_000).parse_args()
-    folder, begun = scratch(), time.monotonic()
-    try:
-        url = given.database or f"sqlite:///{folder / 'vamos.db'}"
-        store = Store(url)
-        store.migrate()
-        if given.database:
-            emptied(store)
-        store.close()
+    given, begun = arguments(__doc__, races=10_000).parse_args(), time.monotonic()
+    with database(given) as url:
         figures = run(url, given.races, given.seed, progress=not given.json)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     finish(given, "races", "Launch races", {**figures, "seconds": round(time.monotonic() - begun)})
 
 

@@ -361,6 +361,31 @@ async def test_answers_are_written_down_although_nothing_more_can_be_claimed(
     assert len(connector.sent) == 30
 
 
+async def test_an_answer_is_written_down_although_the_window_is_closed_to_claims(scenario: Scenario) -> None:
+    broadcast = scenario.launch([scenario.number() for _ in range(40)])
+    go_on = asyncio.Event()
+
+    class Held(Loopback):
+        async def send(self, message: Outbound) -> SendResult:
+            self.attempts += 1
+            if self.attempts == 16:  # when all slots are taken: the connections fail, and the window closes to one
+                await asyncio.sleep(0.2)
+                raise NotSent("refused")
+            if self.attempts > 8:
+                await go_on.wait()
+            return await LoopbackConnector.send(self, message)
+
+    connector = Held()
+    async with dispatching(scenario.store, connector, window=8):
+        try:
+            await until(
+                lambda: states(scenario, broadcast) == {"sent": 8, "sending": 7, "deferred": 1, "queued": 24}, 5
+            )
+        finally:
+            go_on.set()
+        await until(lambda: states(scenario, broadcast) == {"sent": 40})
+
+
 async def test_a_row_that_cannot_be_put_into_words_fails_and_the_others_go(scenario: Scenario) -> None:
     broadcast = scenario.launch([scenario.number() for _ in range(3)])
     with scenario.store.write() as connection:

@@ -29,6 +29,7 @@ from plugin.usecases.launch import launch
 
 CLAIMERS = 3
 ACTS = ("pause", "cancel", "opt-out", "opt-out while launched")
+_LIST = [f"+55319{90_000_000 + n}" for n in range(1000)]
 _RULES = ClaimRules(rate=1_000_000, horizon=1_000_000)
 
 _LATE = {
@@ -93,8 +94,10 @@ class Field:
                 pause(store, scenario.operator, first)
             elif act == "cancel":
                 cancel(store, scenario.operator, first)
-            else:
+            elif act == "opt-out":
                 suppress(store, scenario.operator, person)
+            else:  # on a long list, whose transaction lasts: rows may be queued and claimed in the middle of it
+                store.suppress_all([*_LIST, person], "import", detail="list.csv", user_id=None)
 
         works: list[Callable[[], None]] = [lambda e=epoch: claim(e) for epoch in epochs]  # type: ignore[misc]
         acting = [do]
@@ -142,6 +145,8 @@ class Field:
             connection.execute(text("DELETE FROM dispatcher"))
         if of == "person":
             undo(self.store, self.admin, person, "a round is over", accept_risk=True)
+            with self.store.write() as connection:
+                connection.execute(text("DELETE FROM opt_out"))
 
 
 def run(store: Store, rounds: int, seed: int, progress: bool = False) -> dict[str, int]:

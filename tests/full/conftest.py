@@ -212,10 +212,15 @@ def make_world() -> Callable[[Stack], World]:
     return World
 
 
+#: A broadcast waits for who is talking to the bot; these tests want to see what becomes of that talk.
+INTERRUPTING = {"conversation_minutes": 0}
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The product, running; shared by the whole session, so every test uses phones of its own."""
-    with Stack(tmp_path_factory.mktemp("stack"), ports=Ports.free(), isolated=True) as stack:
+    stack = Stack(tmp_path_factory.mktemp("stack"), ports=Ports.free(), isolated=True, settings=INTERRUPTING)
+    with stack:
         made = World(stack)
         yield made
         made.sandbox.close()

@@ -91,6 +91,7 @@ def stranger(
             isolated=True,
             model=bot / "models" / "wired.tar.gz",
             project=bot,
+            settings={"conversation_minutes": 0},  # a broadcast in the middle of a talk is what is tested
         )
         with stack:
             yield make_world(stack)

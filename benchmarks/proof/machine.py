@@ -1,6 +1,6 @@
 """The life of broadcasts as a Hypothesis state machine over the real store, with a provider that keeps a ledger.
 
-``python -m benchmarks.proof.machine --examples 20000 --seed 1 [--database postgresql] [--json]``
+``python -m benchmarks.proof.machine --examples 5000 --seed 1 [--database postgresql] [--json]``
 
 Rules are what people, processes, the provider and the clock do, in any order. `Model` says what must hold after each.
 """
@@ -54,7 +54,7 @@ def play(
 
 
 def main() -> None:
-    given = arguments(__doc__, examples=20_000, steps=50).parse_args()
+    given = arguments(__doc__, examples=5000, steps=50).parse_args()
     begun, done, steps = time.monotonic(), 0, Counter[str]()
     with database(given) as url:
         worlds = Worlds(url if given.database else None)

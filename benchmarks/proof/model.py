@@ -27,13 +27,14 @@ _SKIPPED = {(old, "skipped") for old in _WAITING} | _NOBODY_KNOWS
 _BACK = {(old, new) for old in _OPEN for new in ("queued", "deferred", "failed", "unknown")}
 #: Given back, and in the same transaction the person asked the provider to hear no more.
 _GIVEN_UP = {(old, "skipped") for old in (*_OPEN, "sent")}
+_FAILED_LATER = {("sent", new) for new in ("queued", "deferred", "failed")}
 _CUT_OFF = {("sending", "unknown")}
 
 #: Which changes of a row each kind of step may make; `restore` may make any.
 ALLOWED: dict[str, set[tuple[str, str]]] = {
     "claim": {(old, new) for old in _WAITING for new in ("sending", "deferred", "skipped")},
     "settle": _LIFTED | _BACK | _SKIPPED | _GIVEN_UP,
-    "news": _LIFTED | _BACK | _SKIPPED | _GIVEN_UP | _CUT_OFF | {("sent", new) for new in ("queued", "deferred", "failed")},
+    "news": _LIFTED | _BACK | _SKIPPED | _GIVEN_UP | _CUT_OFF | _FAILED_LATER,
     "suppress": _SKIPPED,
     "cancel": _SKIPPED,
     "house": _SKIPPED | {("unknown", "queued")},

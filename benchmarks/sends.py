@@ -8,11 +8,11 @@ bodies are built beforehand, answers are thrown away, and there is no database. 
 connector does it, which goes past httpx's client straight to the transport; so that ratio is the price of everything
 that is not HTTP.
 
-A run goes in legs of at most 2,000 recipients: bare client, wire, dispatcher, bare client, … in one process on one
-core, the provider on another; of many legs only about twenty are compared. A leg of the dispatcher is timed from its
-first send to the commit of its last settlement, the opening of its window included. Ratios are medians over the legs:
-by the clock, and by processor time, which other work on the machine disturbs less. (On PostgreSQL the server's
-processor time is in neither.)
+A run goes in legs of at most 2,000 recipients (``--leg``): bare client, wire, dispatcher, bare client, … in one process
+on one core, the provider on another; of many legs only about twenty are compared. A leg of the dispatcher is timed from
+its first send to the commit of its last settlement, the opening of its window and of its connections included: with a
+wide window, longer legs show the rate that lasts. Ratios are medians over the legs: by the clock, and by processor
+time, which other work on the machine disturbs less. (On PostgreSQL the server's processor time is in neither.)
 """
 
 from __future__ import annotations
@@ -54,7 +54,6 @@ from plugin.usecases.dispatch import Claimed, template_message
 from plugin.usecases.intake import take_upload
 from plugin.usecases.launch import launch
 
-_LEG = 2_000
 _WARM = 200
 _COMPARED = 20
 _TOKEN = "EAA" + "x" * 180  # as long as Meta's
@@ -71,6 +70,7 @@ class Task:
     provider: str
     recipients: int
     window: int
+    leg: int
     client: int | None
 
 
@@ -207,9 +207,9 @@ async def _legs(task: Task, services: Services) -> list[dict[str, float]]:
     idle, legs, sent = resident(), [], 0
     # What is opened once, at the first request: a leg before the first one.
     await _post(bare, _bodies(services.store, task.broadcast_id, _WARM), task.window)
-    every, turn = max(1, task.recipients // _LEG // _COMPARED), 0
+    every, turn = max(1, task.recipients // task.leg // _COMPARED), 0
     while sent < task.recipients:
-        count = min(_LEG, task.recipients - sent)
+        count = min(task.leg, task.recipients - sent)
         compared = {}
         if turn % every == 0:
             bodies = _bodies(services.store, task.broadcast_id, count)
@@ -281,7 +281,7 @@ def _round(options: argparse.Namespace, cores: list[int]) -> list[dict[str, floa
         provider(options.latency / 1000, server) as there,
     ):
         broadcast_id = apart(_launch, url, folder, options.recipients)
-        task = Task(url, broadcast_id, folder, there.url, options.recipients, options.window, client)
+        task = Task(url, broadcast_id, folder, there.url, options.recipients, options.window, options.leg, client)
         legs: list[dict[str, float]] = apart(_run, task)
         assert there.answered() == _WARM + sum(2 * leg.get("bare", 0) + leg["rows"] for leg in legs)
         return legs
@@ -292,6 +292,7 @@ def main() -> None:
     parser.add_argument("--recipients", type=int, default=10_000)
     parser.add_argument("--latency", type=float, default=0.0, help="milliseconds the provider takes")
     parser.add_argument("--window", type=int, default=16, help="messages in flight, for both")
+    parser.add_argument("--leg", type=int, default=2_000, help="recipients between two measurements")
     parser.add_argument("--rounds", type=int, help="how often all of it; default: until about 20,000 were sent")
     parser.add_argument("--database", help="an address on a PostgreSQL server; default: a SQLite file")
     parser.add_argument("--json", action="store_true")

@@ -51,6 +51,9 @@ HORIZON = 10_000
 #: Seconds between two looks for new broadcasts, and for messages of agents and of the system.
 LOOK_FOR_BROADCASTS = 0.2
 LOOK_FOR_MESSAGES = 0.05
+#: The same for messages of agents and of the system. Further than from one look to the next, or a broadcast, which
+#: looks at the very moment a place comes within reach, would take all of them.
+HORIZON_FOR_MESSAGES = 80_000
 HOUSEKEEPING = 1.0
 #: A claim whose commit was not confirmed is looked for after so many seconds.
 STRAY_SECONDS = 30.0
@@ -134,8 +137,10 @@ class Dispatcher:
         """One turn of the loop. Returns when the next one is due if nothing happens before (time.monotonic())."""
         now = time.monotonic()
         ready = self._fence.mark is not None and self._epoch is not None
-        # What is answered is written down before anything new is claimed: on the claim's way where one is due.
-        oldest = self._settled[0] if ready and self._goes_along() and self._due(now) else None
+        # What is answered is written down before anything new is claimed: on the claim's way where one is due, but not
+        # where its slot is wanted for a message to somebody in conversation.
+        along = ready and self._goes_along() and self._due(now) and (now < self._messages_at or self._free() > 0)
+        oldest = self._settled[0] if along else None
         if oldest is None:
             await self._settle()
         if not ready:
@@ -148,8 +153,9 @@ class Dispatcher:
         await self._claim_in_turn(now)
         if oldest is not None and self._settled[:1] == [oldest]:  # no claim was made after all
             await self._settle()
-        due = [self._look_at, self._messages_at]
+        due = [self._look_at]
         if self._free() > 0:
+            due += [self._messages_at]
             due += [self._claim_at.get(broadcast["id"], 0.0) for broadcast in self._broadcasts]
         return min(due)
 
@@ -246,13 +252,16 @@ class Dispatcher:
     async def _claim_messages(self, now: float) -> None:
         """Messages to people in conversation go before anything of a broadcast."""
         free = self._free()
+        if free <= 0:  # the next slot is theirs
+            return
         self._messages_at = now + LOOK_FOR_MESSAGES
         known, epoch = self._fence.mark, self._epoch
-        if free <= 0 or epoch is None or known is None:
+        if epoch is None or known is None:
             return
+        rules = replace(self._rules, known=known, horizon=HORIZON_FOR_MESSAGES)
         self._claiming = True
         try:
-            queued = await self._call(self._store.claim_messages, free, epoch, replace(self._rules, known=known))
+            queued = await self._call(self._store.claim_messages, free, epoch, rules)
         finally:
             self._claiming = False
         if queued:  # there may be more

@@ -90,6 +90,27 @@ async def test_a_message_whose_buttons_cannot_be_read_fails_alone(scenario: Scen
         await until(lambda: sum(isinstance(m.content, TextMessage) for m in connector.messages) == 1)
 
 
+@pytest.mark.parametrize("pinch", ["places at the wire", "slots of the window"])
+async def test_a_message_goes_before_bulk_wherever_it_gets_tight(scenario: Scenario, pinch: str) -> None:
+    number = scenario.number()
+    scenario.send_all(scenario.launch([number]))
+    reply = scenario.reply(number)
+    scenario.launch([scenario.number() for _ in range(300)])
+    wire = pinch == "places at the wire"
+    connector = Loopback(latency=0.0 if wire else 0.04)
+
+    def told() -> bool:
+        return any(isinstance(message.content, TextMessage) for message in connector.messages)
+
+    async with dispatching(scenario.store, connector, **({"rate": 6} if wire else {"window": 2})):
+        await until(lambda: len(connector.sent) >= 4)
+        await asyncio.to_thread(scenario.redirect, reply)
+        before = connector.attempts
+        await until(told)
+    # What was claimed already, and what is claimed until the dispatcher looks, which it does every 50 ms.
+    assert connector.attempts - before <= (3 if wire else 12)
+
+
 def test_a_hold_of_the_number_does_not_silence_agents(scenario: Scenario) -> None:
     acknowledged(scenario)
     broadcast = scenario.launch([scenario.number() for _ in range(2)])

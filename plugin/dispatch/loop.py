@@ -287,6 +287,7 @@ class Dispatcher:
             return 0
         start = self._last.get(broadcast["sender"], 0.0) - time.monotonic()
         answered, self._settled = (self._settled, []) if self._goes_along() else ([], self._settled)
+        written = {s.id for s in answered}
         self._claiming = True
         try:
             claim = await self._call(
@@ -298,10 +299,9 @@ class Dispatcher:
                 replace(self._rules, known=known),
                 self._store.now() + int(start * 1_000_000) if start > 0 else 0,
             )
-            self._open.difference_update(s.id for s in answered)
-            answered = []
         finally:
             self._claiming = False
+            self._open -= written.difference(s.id for s in answered)
             self._settled[:0] = answered
         self._claim_at[broadcast["id"]] = (
             time.monotonic() + LOOK_FOR_BROADCASTS if claim.again_at is None else self._moment(claim.again_at)
@@ -316,9 +316,13 @@ class Dispatcher:
     def _claim(
         self, answered: list[Settlement], broadcast_id: str, limit: int, epoch: int, rules: ClaimRules, start: int
     ) -> Claim:
-        """Settle, claim, and remember it in the file beside the settings before the first byte leaves."""
+        """Settle, claim, and remember it in the file beside the settings before the first byte leaves.
+
+        `answered` is emptied as soon as it is written down, whatever becomes of the claim.
+        """
         if answered:
             self._store.settle_deliveries(answered)
+            answered.clear()
         claim = self._store.claim_deliveries(broadcast_id, limit, epoch, rules, start)
         if claim.rows:
             self._fence.note(claim.rows[0].sender, claim.claims)
@@ -357,14 +361,17 @@ class Dispatcher:
 
         None: this process was given up meanwhile, as it had been frozen, and must not send what it had claimed.
         """
-        if (wait := moment - time.monotonic()) > 0:
-            await asyncio.sleep(wait)
-        now = time.monotonic()
-        # Those that woke up late must not go out in a bunch: the spacing holds between real beginnings.
-        begins = max(now, self._last.get(sender, 0.0) + interval)
-        self._last[sender] = begins
-        if begins - now > 0.001:
-            await asyncio.sleep(begins - now)
+        try:
+            if (wait := moment - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            now = time.monotonic()
+            # Those that woke up late must not go out in a bunch: the spacing holds between real beginnings.
+            begins = max(now, self._last.get(sender, 0.0) + interval)
+            self._last[sender] = begins
+            if begins - now > 0.001:
+                await asyncio.sleep(begins - now)
+        except asyncio.CancelledError:  # frozen for longer than a send may take: its slot must come back all the same
+            return None
         until = self._sends_until
         return until if self._epoch == tenure.epoch and time.monotonic() < until else None
 

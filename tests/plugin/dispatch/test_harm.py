@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 import pytest
 
 from plugin.connector import Outbound, SendResult, StatusUpdate, TextMessage
+from plugin.dispatch.loop import Dispatcher
 from plugin.domain.delivery import DeliveryState
 from plugin.domain.refusal import Reaction, Refusal
 from plugin.testing.scenario import SENDER, Scenario
@@ -61,6 +63,55 @@ async def test_a_connector_that_never_answers_costs_no_slot(
     broadcast = scenario.launch([scenario.number() for _ in range(20)])
     async with dispatching(scenario.store, Silent(), window=1):
         await until(lambda: states(scenario, broadcast) == {"unknown": 1, "sent": 19})
+
+
+async def test_a_row_that_waited_too_long_for_its_moment_costs_no_slot(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Dispatcher._begin
+    late: list[str] = []
+
+    async def frozen(self: Dispatcher, sender: str, moment: float, interval: float, tenure: object) -> float | None:
+        if (
+            not late
+        ):  # the whole process stood still: when it goes on, the row's time is up before its moment is looked at
+            late.append(sender)
+            asyncio.get_running_loop().call_later(0.02, asyncio.current_task().cancel)  # type: ignore[union-attr]
+            moment += 30
+        return await begin(self, sender, moment, interval, tenure)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Dispatcher, "_begin", frozen)
+    broadcast = scenario.launch([scenario.number() for _ in range(3)])
+    connector = Loopback()
+    async with dispatching(scenario.store, connector, window=1):
+        await until(lambda: states(scenario, broadcast) == {"sent": 3})
+    assert len(connector.sent) == 3
+
+
+async def test_answers_that_a_claim_wrote_down_on_its_way_are_not_told_again_when_it_fails(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broadcast = scenario.launch([scenario.number() for _ in range(6)])
+    claim, settle = scenario.store.claim_deliveries, scenario.store.settle_deliveries
+    told: list[int] = []
+    fails = [True]
+
+    def failing(*arguments: object) -> object:
+        if told and fails:
+            fails.clear()
+            raise ConnectionError("server closed the connection unexpectedly")
+        return claim(*arguments)  # type: ignore[arg-type]
+
+    def settling(settlements: Sequence[Settlement]) -> None:
+        told.extend(s.id for s in settlements)
+        settle(settlements)
+
+    monkeypatch.setattr(scenario.store, "claim_deliveries", failing)
+    monkeypatch.setattr(scenario.store, "settle_deliveries", settling)
+    async with dispatching(scenario.store, Loopback(), window=1):
+        await until(lambda: states(scenario, broadcast) == {"sent": 6})
+    assert not fails
+    assert len(told) == len(set(told))
 
 
 async def test_an_answer_to_a_message_that_cannot_be_stored_stops_nothing(scenario: Scenario) -> None:

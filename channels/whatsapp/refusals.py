@@ -135,6 +135,10 @@ _ROWS = (
             "The parameters do not fit the template's configuration.", *_TEMPLATE),
     Refusal("132068", _PAUSE, "O fluxo (Flow) da mensagem está bloqueado.", "The template's flow is blocked.",
             "Corrija o fluxo no Gerenciador do WhatsApp e retome.", "Correct the flow in WhatsApp Manager and resume."),
+    Refusal("132069", _PAUSE, "A Meta limitou o fluxo (Flow) da mensagem a 10 envios por hora, porque ele tem erros.",
+            "Meta limits the template's flow to 10 messages an hour because it has errors.",
+            "Corrija os erros do fluxo no Gerenciador do WhatsApp e retome.",
+            "Correct the flow's errors in WhatsApp Manager and resume."),
 
     # ------------------------------------------------------------------ pace: the sending number waits
     Refusal("4", _BACK_OFF, "O aplicativo passou do limite de chamadas à API.",
@@ -147,10 +151,6 @@ _ROWS = (
             "Meta is doing maintenance on this number (an upgrade of its capacity).", *_LATER, seconds=60),
     Refusal("2494100", _BACK_OFF, "O número está em manutenção na Meta.", "The number is in maintenance at Meta.",
             *_LATER, seconds=60),
-    Refusal("132069", _BACK_OFF, "O fluxo (Flow) da mensagem está limitado a 10 envios por hora.",
-            "The template's flow is limited to 10 messages an hour.",
-            "Corrija os erros do fluxo no Gerenciador do WhatsApp; até lá o envio segue a esse passo.",
-            "Correct the flow's errors in WhatsApp Manager; until then sending goes on at that pace.", seconds=3600),
 
     # ------------------------------------------------------------------ this recipient, later
     Refusal("131056", _WAIT, "Mensagens demais para esta mesma pessoa em pouco tempo.",

@@ -11,9 +11,9 @@ from plugin.domain.refusal import Reaction
 EXPECTED: dict[Reaction, str] = {
     Reaction.PAUSE: (
         "0 3 10 33 100/33 190 368 131005 131008 131031 131037 131042 131044 131045 131048 131051 131061 131063 131064"
-        " 132000 132001 132015 132016 132018 132068 133010 134011"
+        " 132000 132001 132015 132016 132018 132068 132069 133010 134011"
     ),
-    Reaction.BACK_OFF: "4 80007 130429 131057 132069 2494100",
+    Reaction.BACK_OFF: "4 80007 130429 131057 2494100",
     Reaction.RETRY: "1 2 131000 131016 131053 133004 135000",
     Reaction.WAIT: "131056",
     Reaction.DEFER: "131049",
@@ -33,7 +33,7 @@ def test_every_code_of_metas_list_has_the_reaction_decided_for_it() -> None:
 def test_waits_and_tries_are_those_decided() -> None:
     assert {code: row.tries for code, row in TABLE.items() if row.tries} == TRIES
     backing_off = {code: row.seconds for code, row in TABLE.items() if row.reaction is Reaction.BACK_OFF}
-    assert backing_off == {"4": 120, "80007": 60, "130429": 2, "131057": 60, "132069": 3600, "2494100": 60}
+    assert backing_off == {"4": 120, "80007": 60, "130429": 2, "131057": 60, "2494100": 60}
     assert TABLE["131049"].seconds == 24 * 3600
     assert all(row.seconds > 0 for row in TABLE.values() if row.reaction is Reaction.RETRY)
 

@@ -73,11 +73,12 @@ def open_services(settings: Settings | None = None) -> Services:
             store.close()
             raise
     except (SQLAlchemyError, OSError) as error:
-        raise _unopened(settings.database, error) from error
+        raise unopened(settings.database, error) from error
     return Services(settings, store, connectors, key.encode())
 
 
-def _unopened(url: str, error: Exception) -> ConfigurationError:
+def unopened(url: str, error: Exception) -> ConfigurationError:
+    """The error to raise for a database at `url` that can't be opened, in plain words and without its password."""
     cause = getattr(error, "orig", None) or error
     reason = str(cause).strip().partition("\n")[0].rstrip(".")
     # An @ in the password that is not written as %40 makes a part of it look like the host.

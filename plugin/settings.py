@@ -145,6 +145,11 @@ def read_yaml(path: Path, environment: Mapping[str, str] | None = None) -> dict[
     """
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"There is no {path}.",
+            "Run this where your bot's files are, or name them: $VAMOS_CONFIG, or --state DIR after `vamos run`.",
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             f"{path} can't be read: {error}.", "Check that the file exists and is UTF-8."

@@ -19,8 +19,8 @@ _DAY = 24 * 3600.0
 
 _LATER = ("Nada a fazer: o envio recomeça sozinho, mais devagar.", "Nothing to do: sending resumes by itself, slower.")
 _AGAIN = (
-    "Nada a fazer enquanto houver novas tentativas. Se a linha falhar, reenvie as falhas mais tarde.",
-    "Nothing to do while tries are left. If the line fails, retry the failures later.",
+    "As novas tentativas são automáticas. Se a linha falhou mesmo assim, reenvie as falhas mais tarde.",
+    "It is tried again by itself. If the line failed all the same, retry the failures later.",
 )
 _PERMISSION = (
     "Dê ao token as permissões whatsapp_business_messaging e whatsapp_business_management, troque-o em"

@@ -8,23 +8,8 @@ import sys
 from plugin.cli.console import say, stdout
 from plugin.cli.user import open_configured
 from plugin.domain.access import LOCAL_ADMIN
+from plugin.domain.causes import REFUSED
 from plugin.usecases import consent
-
-#: Why a number is refused, by code: what the desk says in Portuguese.
-_REFUSED = {
-    "phone_missing": "There is no number.",
-    "phone_scientific": "A spreadsheet made scientific notation of the number and lost digits: format it as text.",
-    "phone_letters": "There is more than a number, or another thing.",
-    "phone_extension": "The number has an extension, which can't get messages.",
-    "phone_many": "There is more than one number: write one a line.",
-    "phone_no_area_code": "The area code (DDD) is missing.",
-    "phone_area_code": "There is no such area code (DDD); a foreign number begins with + and its country's code.",
-    "phone_too_short": "The number has too few digits.",
-    "phone_too_long": "The number has too many digits.",
-    "phone_not_reachable": "It is a service number (such as 0800), which gets no messages.",
-    "phone_invalid": "There is no such number: check the country's code and the digits.",
-    "ragged_row": "The line has more or fewer columns than the header: check its separators.",
-}
 
 
 def add(options: argparse.Namespace) -> int:
@@ -47,7 +32,7 @@ def import_list(options: argparse.Namespace) -> int:
             return 1
         done = consent.import_list(services.store, LOCAL_ADMIN, options.file, options.file.name)
         for bad in done.rejected:
-            stdout(f"line {bad.line}: {bad.value}  {_REFUSED.get(bad.code, bad.code)}")
+            stdout(f"line {bad.line}: {bad.value}  {REFUSED.get(bad.code, bad.code)}")
         if done.rejected_count > len(done.rejected):
             stdout(f"… and {done.rejected_count - len(done.rejected)} more lines")
         say(f"{done.rows} lines: {done.added} added, {done.already} suppressed already, {done.rejected_count} refused.")

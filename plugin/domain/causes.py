@@ -159,8 +159,8 @@ def _of_http(code: str, status: int) -> Refusal:
             Reaction.RETRY,
             f"O pedido não foi processado a tempo (HTTP {status}).",
             f"The request was not processed in time (HTTP {status}).",
-            "Nada a fazer enquanto houver novas tentativas.",
-            "Nothing to do while tries are left.",
+            "As novas tentativas são automáticas. Se a linha falhou mesmo assim, reenvie as falhas mais tarde.",
+            "It is tried again by itself. If the line failed all the same, retry the failures later.",
             seconds=2.0,
             tries=3,
         )
@@ -234,4 +234,27 @@ REASONS: Mapping[str, Words] = {
         "Para enviar a quem falta, crie um disparo novo.",
         "To reach those who are left, make a new broadcast.",
     ),
+}
+
+#: In English, why the check of a file refused a line, by code. The Portuguese is kept with the line itself, and names
+#: its column and value.
+REFUSED: Mapping[str, str] = {
+    "phone_missing": "There is no number.",
+    "phone_scientific": "A spreadsheet made scientific notation of the number and lost digits: format it as text.",
+    "phone_letters": "The number has letters or symbols, or is none.",
+    "phone_extension": "The number has an extension, which can't get messages.",
+    "phone_many": "There is more than one number: write one a line.",
+    "phone_no_area_code": "The area code (DDD) is missing.",
+    "phone_area_code": "There is no such area code (DDD); a foreign number begins with + and its country's code.",
+    "phone_too_short": "The number has too few digits.",
+    "phone_too_long": "The number has too many digits.",
+    "phone_not_reachable": "It is a service number (such as 0800), which gets no messages.",
+    "phone_invalid": "There is no such number: check the country's code and the digits.",
+    "ragged_row": "The line has more or fewer columns than the header: check its separators.",
+    "missing_value": "The value of one of the message's variables is missing.",
+    "text_too_long": "A value is too long.",
+    "redirect_unknown": "There is no such redirect.",
+    "redirect_conflict": "A queue or an agent goes with a redirect to a human only.",
+    "queue_unknown": "The operation has no such queue.",
+    "agent_unknown": "No such agent attends in the operation.",
 }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Union
 
-from plugin.domain.causes import REASONS, UNKNOWN_REMEDY, Words, of_code
+from plugin.domain.causes import REASONS, REFUSED, UNKNOWN_REMEDY, Words, of_code
 from plugin.domain.delivery import DeliveryState
 from plugin.domain.refusal import Refusal
 
@@ -52,7 +52,9 @@ def lines(explain: Explain, channel: str, language: str) -> ExplainLine:
             return explain(channel, code).explanation(language) if code else _NO_CODE.explanation(language)
 
         if state == DeliveryState.REJECTED.value:
-            return _REJECTED.explanation(language)
+            happened, remedy = _REJECTED.explanation(language)
+            more = "" if language.lower().startswith("pt") else REFUSED.get(reason or "", "")
+            return f"{happened} {more}".rstrip(), remedy
         if state == DeliveryState.FAILED.value:
             return of_error()
         if state == DeliveryState.UNKNOWN.value:

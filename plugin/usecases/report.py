@@ -219,7 +219,7 @@ def report(
         wait_reason=facts["wait_reason"],
         hold=facts["hold"],
         hours=facts["hours"],
-        first_wave=facts["first_wave"] and {**facts["first_wave"], **_wave(store, broadcast_id, facts["wave_end"])},
+        first_wave=facts["first_wave"] and {**facts["first_wave"], **_wave(store, facts)},
         test=facts["test"],
         on_unknown=facts["on_unknown"],
         deferred=deferred,
@@ -353,11 +353,11 @@ def _facts(store: ReportStore, principal: Principal, broadcast_id: str) -> Mappi
     return facts
 
 
-def _wave(store: ReportStore, broadcast_id: str, wave_end: int | None) -> dict[str, Any]:
+def _wave(store: ReportStore, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Whether the first wave lasts, and while it does, how many were `tried` `of` those it can reach."""
-    if wave_end is None:
+    if facts["wave_end"] is None or facts["state"] == "cancelled":
         return {"running": False, "tried": None, "of": None}
-    counts = store.wave_counts(broadcast_id, wave_end)
+    counts = store.wave_counts(facts["id"], facts["wave_end"])
     return {"running": True, "tried": counts.tried, "of": counts.possible}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from plugin.domain.hours import SendingHours
 from plugin.usecases.report import Report
 from plugin.web.render import moment, plural
 
@@ -39,7 +40,7 @@ def notices(report: Report, now: int = 0) -> list[Notice]:
             text = "Retomado antes disso, volta a esperar por esse horário; depois, envia na hora."
             found.append(Notice(f"Estava agendado para {moment(report.start_at)}.", text))
     elif report.state == "scheduled":
-        found.append(Notice(f"Agendado para {moment(report.start_at)}.", "Nada é enviado antes disso."))
+        found.append(Notice(f"Agendado para {moment(report.start_at)}.", _before(report)))
     elif report.state == "running":
         found += _running(report)
     elif report.state_reason:
@@ -49,6 +50,15 @@ def notices(report: Report, now: int = 0) -> list[Notice]:
             Notice("Este é um teste.", "Foi só para os números do teste; ninguém do arquivo recebe por causa dele.")
         )
     return found
+
+
+def _before(report: Report) -> str:
+    """Until when nobody gets anything: at the start the sending hours may be closed, on a holiday for instance."""
+    start = report.start_at or 0
+    opening = SendingHours.from_json(report.hours).opens_anywhere(start) if report.hours else start
+    if opening <= start:
+        return "Nada é enviado antes disso."
+    return f"A essa hora o horário de envio está fechado: ninguém no Brasil recebe antes de {moment(opening)}."
 
 
 def _running(report: Report) -> list[Notice]:

@@ -16,7 +16,7 @@ import httpx
 from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 
-from plugin.bootstrap import Services, open_services
+from plugin.bootstrap import Services, open_services, unopened
 from plugin.cli.console import say
 from plugin.cli.crashtest.census import live_dispatchers
 from plugin.cli.process import Child, stop_all
@@ -201,7 +201,7 @@ def require_ours(url: str) -> bool:
     """Whether the database is without tables; one of the product that nothing was ever put into will do too.
 
     Raises:
-        ConfigurationError: it holds something else, or anybody's data, or somebody sends on it.
+        ConfigurationError: it can't be opened, holds something else or anybody's data, or somebody sends on it.
     """
     database = Database(url)
     try:
@@ -223,6 +223,8 @@ def require_ours(url: str) -> bool:
                 raise ConfigurationError(f"{shown(url)} is in use: there is something in {', '.join(held)}.", remedy)
         if live_dispatchers(database):
             raise ConfigurationError(f"A dispatcher is working on {shown(url)}.", remedy)
+    except (SQLAlchemyError, OSError) as error:
+        raise unopened(url, error) from error
     finally:
         database.close()
     return False

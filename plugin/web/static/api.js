@@ -54,10 +54,13 @@ export function show(element, text) {
   element.hidden = !text;
 }
 
+let fading;
+
 export function toast(text) {
   const place = document.querySelector("[data-toast]");
   show(place, text);
-  setTimeout(() => show(place, ""), 5000);
+  clearTimeout(fading); // or what was said before would take this one away
+  fading = setTimeout(() => show(place, ""), Math.max(5000, text.length * 70));
 }
 
 // An element with text and children; text is never parsed as HTML.

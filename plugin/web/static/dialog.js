@@ -31,6 +31,7 @@ export function fault(form, error, place = form.querySelector("[data-problem]"))
     const input = part.matches("input, select, textarea") ? part : part.querySelector("input, select, textarea");
     input?.setAttribute("aria-invalid", "true");
     input?.focus();
+    spot.scrollIntoView({ block: "nearest" });
     return;
   }
   show(place, error.message);

@@ -45,7 +45,9 @@ export function sendingOptions(form) {
 
   return {
     later,
-    start: () => (later() ? `O disparo começa em ${startWords()} (horário de Brasília).` : "O disparo começa imediatamente."),
+    start: () =>
+      (later() ? `O disparo começa em ${startWords()} (horário de Brasília).` : "O disparo começa imediatamente.") +
+      (on.hours_on() ? " Quem estiver fora do horário de envio espera até ele abrir." : ""),
 
     // Told of the chosen message's category and the file's accepted lines.
     about(category, rows) {
@@ -76,7 +78,7 @@ export function sendingOptions(form) {
       const found = {};
       if (on.hours_on()) {
         const named = days().map((day) => DAYS[day - 1]).join(", ");
-        found.Horário = `${fields.hours_from.value} às ${fields.hours_to.value}, ${named}${fields.holidays.checked ? ", também em feriados" : ""}`;
+        found.Horário = `${fields.hours_from.value} às ${fields.hours_to.value}, ${named}${fields.holidays.checked ? ", também em feriados" : ", menos em feriados nacionais"}`;
       }
       if (on.wave_on()) found["Primeira leva"] = people(fields.wave_size.value);
       if (fields.on_unknown.value === "resend") found["Resposta perdida"] = "reenviar uma vez";

@@ -121,6 +121,16 @@ def test_every_fault_is_told_at_once(project: Path, capsys: pytest.CaptureFixtur
     assert wrong == [f"WRONG   {name}" for name in ("channels", "operations", "model", "action server")]
 
 
+def test_outside_of_a_bots_directory_the_way_there_is_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "credentials.yml").unlink()
+    for arguments in (["doctor"], ["suppress", "list"], ["doctor", "--state", str(project / "none")]):
+        assert main(arguments) == 1
+        said = capsys.readouterr().err
+        assert "There is no" in said
+        assert "--state DIR" in said
+        assert "Errno" not in said
+
+
 def test_settings_that_cannot_be_read_end_it(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "vamos.yml").write_text("dispatch: sometimes\n")
     code, said = examine(capsys)

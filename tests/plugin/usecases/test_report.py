@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from channels.whatsapp.refusals import explain as of_meta
-from plugin.domain.causes import UNKNOWN_REMEDY
+from plugin.domain.causes import REASONS, REFUSED, UNKNOWN_REMEDY
 from plugin.domain.delivery import DeliveryState
 from plugin.domain.refusal import Refusal
 from plugin.store import tables as t
@@ -18,6 +18,7 @@ from plugin.testing.scenario import Scenario
 from plugin.usecases import report as reporting
 from plugin.usecases.control import cancel
 from plugin.usecases.explain import lines, of_own
+from plugin.web.texts import TEXTS
 
 #: state, reason, code → words that the explanation holds, words that the remedy holds (Portuguese).
 CASES: list[tuple[str, str, str | None, str, str]] = [
@@ -140,6 +141,12 @@ def test_a_refused_line_repeats_what_the_check_of_the_file_said(scenario: Scenar
     assert row["error"].startswith("telefone: ")
     assert row["error"].count(".") == 2
     assert "abc" not in row["error"]
+    (row,) = reporting.report_rows(scenario.store, scenario.operator, broadcast, state="rejected", language="en")
+    assert row["explanation"].endswith(" The number has letters or symbols, or is none.")
+
+
+def test_every_reason_to_refuse_a_line_is_said_in_both_languages() -> None:
+    assert set(TEXTS["reason"]) - set(REASONS) == set(REFUSED)
 
 
 def test_failures_are_grouped_by_code_and_explained(scenario: Scenario, broadcast: str) -> None:

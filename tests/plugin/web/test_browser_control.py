@@ -67,7 +67,13 @@ async def test_a_scheduled_launch_with_hours_and_a_first_wave(site: Site, browse
     await page.get_by_label("Sáb", exact=True).check()
     await send.click()
     await really.click()
-    await page.locator("label", has=size).get_by_role("alert").get_by_text("não é menor que o arquivo").wait_for()
+    error = page.locator("label", has=size).get_by_role("alert").get_by_text("não é menor que o arquivo")
+    await error.wait_for()
+    box = await error.bounding_box()
+    bar = await page.locator(".send").bounding_box()
+    assert box is not None
+    assert bar is not None
+    assert box["y"] + box["height"] <= bar["y"]  # not behind the bar that stays at the bottom
     assert await size.evaluate("field => field === document.activeElement")
     assert broadcasts(site, "id") == []
     await size.fill("5")

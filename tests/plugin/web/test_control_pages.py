@@ -15,6 +15,7 @@ from plugin.domain.hours import SendingHours
 from plugin.domain.wave import FirstWave
 from plugin.testing.scenario import SENDER
 from plugin.usecases.consent import suppress
+from plugin.usecases.control import cancel
 from plugin.usecases.reconcile import PUT_BACK
 from plugin.usecases.report import Report
 from plugin.web import situation
@@ -79,9 +80,21 @@ def test_sending_hours_are_said_in_words(days: list[int], words: str) -> None:
     assert situation.hours_words({**hours, "holidays": True}).endswith("também em feriados")
 
 
+#: Christmas is a Friday, and on weekends nobody sends: what is due then waits until Monday.
+CHRISTMAS = 1_798_203_600_000_000
+WEEKDAYS = SendingHours(8 * 60, 20 * 60, frozenset(range(1, 6))).to_json()
 WAVE = {"size": 1, "wait_minutes": 15, "max_opt_outs": 2.5, "max_failures": 10, "running": True, "tried": 0, "of": 1}
 NOTICES: list[tuple[dict[str, Any], str]] = [
-    ({"state": "scheduled", "start_at": NINE}, "Agendado para 22/11/2026 às 09:00."),
+    ({"state": "scheduled", "start_at": NINE}, "Agendado para 22/11/2026 às 09:00. Nada é enviado antes disso."),
+    (
+        {"state": "scheduled", "start_at": CHRISTMAS, "hours": WEEKDAYS},
+        "Agendado para 25/12/2026 às 10:00. A essa hora o horário de envio está fechado: ninguém no Brasil recebe antes"
+        " de 28/12/2026 às 08:00.",
+    ),
+    (
+        {"state": "scheduled", "start_at": CHRISTMAS, "hours": {**WEEKDAYS, "holidays": True}},
+        "Agendado para 25/12/2026 às 10:00. Nada é enviado antes disso.",
+    ),
     ({"wake_at": NINE, "wait_reason": "hours"}, "Fora do horário de envio. Continua em 22/11/2026 às 09:00."),
     ({"wake_at": NINE, "wait_reason": "daily"}, "em 24 horas. Continua em 22/11/2026 às 09:00."),
     ({"first_wave": WAVE}, "Primeira leva: 1 pessoa antes do restante."),
@@ -231,6 +244,21 @@ async def test_a_scheduled_broadcast_is_listed_with_its_time_and_can_be_put_off(
     text = " ".join(Tags(page).text.split())
     assert "todos os dias, das 08:00 às 20:00 de cada pessoa" in text
     assert "Primeira leva: 1 pessoa; para acima de 2" in text
+
+
+async def test_a_cancelled_broadcast_does_not_look_as_if_it_had_reached_everybody(site: Site) -> None:
+    scenario, client = site.scenario, await site.logged_in("operador")
+
+    def prepare() -> str:
+        broadcast = scenario.launch([scenario.number() for _ in range(4)], first_wave=FirstWave(1, 900, 2, 10))
+        scenario.settle(scenario.claim(broadcast, 1))
+        cancel(site.store, scenario.operator, broadcast)
+        return broadcast
+
+    broadcast = await asyncio.to_thread(prepare)
+    assert "1 / 4" in " ".join(Tags((await client.get("/desk/broadcasts")).text).text.split())
+    report = (await client.get(f"/desk/api/v1/broadcasts/{broadcast}")).json()
+    assert (report["skipped"], report["first_wave"]["running"]) == ({"cancelled": 3}, False)
 
 
 async def test_tests_are_listed_only_when_asked_for(site: Site) -> None:

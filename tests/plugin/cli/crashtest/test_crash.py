@@ -158,6 +158,17 @@ def test_a_database_with_people_but_no_broadcasts_is_refused_and_not_touched(
     assert store.account("crash-test") is None
 
 
+def test_a_database_that_does_not_answer_is_told_in_plain_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = "postgresql://vamos:geheim@127.0.0.1:9/name"
+    assert main(["crash-test", "--kills", "1", "--recipients", "10", "--database", address]) == 1
+    said = capsys.readouterr().err
+    assert "127.0.0.1:9/name can't be opened" in said
+    assert "Check that the server runs" in said
+    assert "geheim" not in said
+
+
 def test_a_database_on_which_somebody_sends_is_refused(store: Store, tmp_path: Path) -> None:
     store.register_dispatcher("elsewhere", 1, "", 60)
     with pytest.raises(ConfigurationError, match="dispatcher is working"):

@@ -21,6 +21,7 @@ from plugin.store.consent import CONSENT_LOCK
 from plugin.store.fence import FenceQueries
 from plugin.store.meta import from_json, mapping
 from plugin.store.senders import DAY, Line, SenderQueries
+from plugin.store.tables import ABROAD
 from plugin.usecases.dispatch import Claim, Claimed, ClaimRules
 
 #: Rows looked at in one claim when some may have to wait: many can be put off in one go.
@@ -35,8 +36,6 @@ _CANDIDATE = (
     " EXISTS (SELECT 1 FROM opt_out o WHERE o.canonical = d.canonical) AS opted_out FROM delivery d"
     " WHERE d.broadcast_id = :b"
 )
-
-_ABROAD = "SUBSTR({row}.address, 1, 3) <> '+55'"
 
 
 @dataclass
@@ -133,7 +132,7 @@ class ClaimQueries(SenderQueries, FenceQueries):
         abroad = self.run(
             connection,
             "SELECT MIN(not_before) FROM delivery WHERE broadcast_id = :b AND state = 'deferred'"
-            f" AND not_before < :opens AND {_ABROAD.format(row='delivery')}",
+            f" AND not_before < :opens AND {ABROAD}",
             {"b": broadcast_id, "opens": opens},
         ).scalar()
         return opens if abroad is None else int(abroad)
@@ -175,11 +174,13 @@ class ClaimQueries(SenderQueries, FenceQueries):
     def _claimable(
         self, connection: Connection, broadcast_id: str, wave_end: int | None, night: bool, limit: int, now: int
     ) -> list[Any]:
-        """Due deferred rows first, then queued ones in the file's order; locked, so that nobody else looks at them."""
+        """Due deferred rows first, then queued ones in the file's order; locked, so that nobody else looks at them.
+
+        At night those abroad by their numbers: in the file's order it would take a look at everybody who sleeps.
+        """
         locked = " FOR UPDATE OF d SKIP LOCKED" if self.dialect == "postgresql" else ""
-        among = ("" if wave_end is None else " AND d.id <= :wave") + (
-            f" AND {_ABROAD.format(row='d')}" if night else ""
-        )
+        among = ("" if wave_end is None else " AND d.id <= :wave") + (f" AND {ABROAD}" if night else "")
+        order = "d.address" if night else "d.id"
         values = {"b": broadcast_id, "now": now, "wave": wave_end, "n": limit}
         rows = self.run(
             connection,
@@ -190,7 +191,7 @@ class ClaimQueries(SenderQueries, FenceQueries):
         if len(rows) < limit:
             rows += self.run(
                 connection,
-                f"{_CANDIDATE} AND d.state = 'queued'{among} ORDER BY d.id LIMIT :n{locked}",
+                f"{_CANDIDATE} AND d.state = 'queued'{among} ORDER BY {order} LIMIT :n{locked}",
                 {**values, "n": limit - len(rows)},
             ).all()
         return list(rows)

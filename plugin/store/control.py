@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 
 from plugin.domain.why import Why
 from plugin.store import tables as t
+from plugin.store.meta import has_rows
 from plugin.store.watch import WatchQueries
 from plugin.usecases.again import Ended
 from plugin.usecases.control import Locked
@@ -36,6 +37,7 @@ _DUE_UNKNOWN = (
     f" AND NOT {_OPTED_OUT} AND NOT EXISTS (SELECT 1 FROM dispatcher x WHERE x.epoch = delivery.epoch"
     " AND x.ended_at > CAST(:newest AS BIGINT))"
 )
+_DUE = text(f"SELECT id FROM delivery WHERE broadcast_id = :b AND {_DUE_UNKNOWN} ORDER BY id LIMIT :n")
 #: What becomes of rows that are not sent: the first for what nobody knows about, because a copy was put back.
 _DROPPED = {
     True: "state = 'unknown', error_code = 'restore', error = NULL, reason = '', not_before = NULL",
@@ -172,8 +174,8 @@ class ControlQueries(WatchQueries):
         with self.read() as connection:
             found = connection.execute(
                 text(
-                    "SELECT b.id, b.hold FROM broadcast b WHERE b.state = 'cancelled' AND EXISTS"
-                    " (SELECT 1 FROM delivery d WHERE d.broadcast_id = b.id AND d.state IN ('queued', 'deferred'))"
+                    "SELECT id, hold FROM broadcast WHERE state = 'cancelled'"
+                    f" AND ({has_rows('queued')} OR {has_rows('deferred')})"
                 )
             ).all()
         dropped = 0
@@ -194,14 +196,10 @@ class ControlQueries(WatchQueries):
             "oldest": now - _RESEND_WITHIN_SECONDS * 1_000_000,
         }
         with self.read() as connection:
-            found = connection.execute(
-                text(
-                    "SELECT b.id FROM broadcast b WHERE b.on_unknown = 'resend' AND b.state IN ('running', 'finished')"
-                    f" AND EXISTS (SELECT 1 FROM delivery WHERE delivery.broadcast_id = b.id AND {_DUE_UNKNOWN})"
-                ),
-                values,
-            ).all()
-        return sum(self._resend(row[0], values) for row in found)
+            asked = "on_unknown = 'resend' AND state IN ('running', 'finished')"
+            found = connection.execute(text(f"SELECT id FROM broadcast WHERE {asked} AND {has_rows('unknown')}")).all()
+            due = [row[0] for row in found if connection.execute(_DUE, {"b": row[0], "n": 1, **values}).first()]
+        return sum(self._resend(broadcast_id, values) for broadcast_id in due)
 
     def _resend(self, broadcast_id: str, values: Mapping[str, int]) -> int:
         limits = {"b": broadcast_id, "n": self.at_once, **values}
@@ -209,10 +207,9 @@ class ControlQueries(WatchQueries):
             locked = self.lock_broadcast(connection, broadcast_id)
             if locked is None or locked.state not in ("running", "finished"):
                 return 0
-            due = text(f"SELECT id FROM delivery WHERE broadcast_id = :b AND {_DUE_UNKNOWN} ORDER BY id LIMIT :n")
             queued = self._change_rows(
                 connection,
-                connection.execute(due, limits).scalars().all(),
+                connection.execute(_DUE, limits).scalars().all(),
                 "state = 'unknown'",
                 "state = 'queued', reason = '', not_before = NULL, resent = resent + 1",
             )

@@ -89,6 +89,7 @@ def upgrade() -> None:
     # The dispatcher of before could wait in state `queued`; since now only a deferred row waits.
     op.execute("UPDATE delivery SET state = 'deferred', reason = 'retry' WHERE state = 'queued' AND not_before > 0")
     _partial("delivery_due", ["broadcast_id", "not_before"], "state = 'deferred'")
+    _partial("delivery_abroad", ["broadcast_id", "address"], "state = 'queued' AND SUBSTR(address, 1, 3) <> '+55'")
     _partial("delivery_in_flight", ["epoch"], "state = 'sending'")
     # One index instead of two, and nothing in an index that isn't known yet: launching takes half the time.
     for index in ("delivery_claim", "delivery_counts", "delivery_provider", "delivery_user_ref", "delivery_returned"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -13,7 +14,10 @@ from plugin.errors import VamosError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code (0 done, 1 failed with a message, 2 wrong arguments, 130 interrupted)."""
+    """Run one command; returns its exit code.
+
+    0 done, 1 failed with a message, 2 wrong arguments, 130 interrupted, 141 nobody reads what is printed (`| head`).
+    """
     options = parser().parse_args(arguments)
     # Not at the top: --help must not wait for it.
     from plugin.cli.console import say
@@ -22,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module, function = options.command.split(":")
     run: Callable[[argparse.Namespace], int] = getattr(import_module(f"plugin.cli.{module}"), function)
     try:
-        return run(options)
+        code = run(options)
+        sys.stdout.flush()
+        return code
     except VamosError as error:
         say(f"\nvamos: {error.message}")
         if error.remedy:
@@ -33,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # What is still to be printed has nowhere to go, and Python would complain about it on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def parser() -> argparse.ArgumentParser:

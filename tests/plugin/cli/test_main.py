@@ -91,6 +91,18 @@ def test_an_error_of_the_product_is_two_lines_and_exit_code_1(tmp_path: Path) ->
     assert done.stdout == ""
 
 
+def test_a_reader_who_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:
+    (tmp_path / "vamos.yml").write_text("database: sqlite:///v.db\n")
+    (tmp_path / "credentials.yml").write_text("rest:\n")
+    command = [sys.executable, "-m", "plugin.cli", "suppress", "list", "--state", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """The packages as a wheel leaves them, without the checkout around them."""

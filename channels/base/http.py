@@ -52,6 +52,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     The request's extension ``not_after`` (time.monotonic()) is looked at when a connection is at hand, right before
     the first byte: later, it is a `ConnectTimeout`. So a process that was frozen does not send what is no longer its.
 
+    The read timeout is between two pieces of an answer: how long a whole exchange may take is its caller's to say (the
+    dispatcher's `HANG_SECONDS`).
+
     Args:
         limit: connections, and so requests, at a time; further requests wait for `timeout["pool"]` seconds.
         tls: TLS context; None takes httpx's default (certifi, SSL_CERT_FILE).

@@ -166,6 +166,52 @@ class ControlQueries(WatchQueries):
                 self.audit(connection, None, "broadcast.start", row[0], start_at=row[1])
         return [row[0] for row in rows]
 
+    def forget_the_future(self) -> int:
+        """After the clock was turned back: nothing waits for a moment that the wrong clock had named.
+
+        What is looked at again when its turn comes may come at once; what the provider asked to wait for waits as
+        long as it asked for, from now. (A number's own times are mended when they are read, see `Pace.read`.)
+        Returns how many rows had waited.
+        """
+        now = {"now": self.now()}
+        for change in (
+            "UPDATE broadcast SET wake_at = NULL, wait_reason = '' WHERE wake_at > :now",
+            "UPDATE reached SET at = :now WHERE at > :now",
+            "UPDATE message SET at = :now WHERE state = 'queued' AND at > :now",
+            "UPDATE contact SET last_inbound_at = :now WHERE last_inbound_at > :now",
+        ):
+            with self.write() as connection:
+                connection.execute(text(change), now)
+        with self.read() as connection:
+            live = connection.execute(
+                text(f"SELECT id FROM broadcast WHERE state IN ('running', 'paused') AND {has_rows('deferred')}")
+            ).all()
+        return sum(self._forget_rows(row[0], now["now"]) for row in live)
+
+    def _forget_rows(self, broadcast_id: str, now: int) -> int:
+        waiting = "state = 'deferred' AND not_before > :now"
+        wrong = text(
+            f"SELECT id FROM delivery WHERE broadcast_id = :b AND {waiting} AND id > :after"
+            " AND (claimed_at > :now OR reason NOT IN ('retry', 'provider')) ORDER BY id LIMIT :n"
+        )
+        mended = after = 0
+        while True:
+            with self.write() as connection:
+                found = connection.execute(wrong, {"b": broadcast_id, "now": now, "after": after, "n": self.at_once})
+                ids = found.scalars().all()
+                mended += self._change_rows(
+                    connection,
+                    ids,
+                    waiting,
+                    "not_before = CAST(:now AS BIGINT) + CASE WHEN reason IN ('retry', 'provider')"
+                    " THEN not_before - claimed_at ELSE 0 END",
+                    now=now,
+                )
+            if len(ids) < self.at_once:
+                return mended
+            after = ids[-1]
+            self.give_way()
+
     def drop_cancelled(self) -> int:
         """Drop rows of cancelled broadcasts: the rest of big ones, bit by bit, and what was in flight and came back.
 

@@ -7,10 +7,7 @@ from collections.abc import Callable, Collection
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from plugin.store.meta import MetaQueries
-
-#: A row that claims to live longer than this from now was written before the clock was turned back.
-_FURTHEST = 600 * 1_000_000
+from plugin.store.meta import FURTHEST, MetaQueries
 
 
 class DispatcherQueries(MetaQueries):
@@ -82,7 +79,7 @@ class DispatcherQueries(MetaQueries):
                 text("SELECT epoch, host, pid, process, expires_at FROM dispatcher WHERE ended = ''")
             ).all()
         for row in rows:
-            silent = not now < row.expires_at < now + _FURTHEST
+            silent = not now < row.expires_at < now + FURTHEST
             if silent or (row.host == host and not alive(row.pid, row.process)):
                 with self.write() as connection:
                     cut_off += self._end(connection, row.epoch, "crashed")

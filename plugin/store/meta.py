@@ -14,6 +14,9 @@ from sqlalchemy.engine import Connection
 from plugin.store import tables as t
 from plugin.store.database import Database
 
+#: What claims to last so many microseconds longer than anything does was written before the clock was turned back.
+FURTHEST = 600 * 1_000_000
+
 
 class MetaQueries(Database):
     """Queries on `meta`, `lease`, `audit` and `provider_fact`."""
@@ -48,13 +51,20 @@ class MetaQueries(Database):
             return made
 
     # ------------------------------------------------------------------ lease
+    def clock_turned_back(self, lease: str) -> bool:
+        """Whether the lease was last taken by a clock that was more than `FURTHEST` ahead of the present one."""
+        with self.read() as connection:
+            expires_at = connection.execute(select(t.lease.c.expires_at).where(t.lease.c.name == lease)).scalar()
+        return expires_at is not None and expires_at > self.now() + FURTHEST
+
     def take_lease(self, name: str, holder: str, seconds: float) -> int | None:
         """Take or renew a lease. Returns its epoch, which grows with every change of holder; None: another holds it.
 
         The epoch fences: a write that carries an old epoch is refused by `claim_deliveries` and its like.
         """
         now = self.now()
-        values = {"name": name, "holder": holder, "now": now, "until": now + int(seconds * 1_000_000)}
+        until = now + int(seconds * 1_000_000)
+        values = {"name": name, "holder": holder, "now": now, "until": until, "furthest": until + FURTHEST}
         with self.write() as connection:
             renewed = connection.execute(
                 text(
@@ -68,6 +78,7 @@ class MetaQueries(Database):
                         "INSERT INTO lease (name, holder, epoch, expires_at) VALUES (:name, :holder, 1, :until)"
                         " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = lease.epoch + 1,"
                         " expires_at = excluded.expires_at WHERE lease.expires_at <= :now OR lease.holder = :holder"
+                        " OR lease.expires_at > :furthest"
                     ),
                     values,
                 )

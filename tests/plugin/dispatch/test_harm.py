@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 import pytest
+from sqlalchemy import text
 
 from plugin.connector import Outbound, SendResult, StatusUpdate, TextMessage
+from plugin.dispatch.house import Housekeeping
 from plugin.dispatch.loop import Dispatcher
 from plugin.domain.delivery import DeliveryState
 from plugin.domain.refusal import Reaction, Refusal
+from plugin.testing.clock import SettableClock
 from plugin.testing.scenario import SENDER, Scenario
 from plugin.usecases.dispatch import ClaimRules, Settlement
 from plugin.usecases.report import report
 
-from .test_loop import Loopback, dispatching, refused, states, until
+from .test_loop import Loopback, dispatching, refused, services, states, until
 
 
 def acknowledged(scenario: Scenario, people: int = 1) -> None:
@@ -219,3 +222,40 @@ def test_a_pair_limit_on_an_agents_message_waits_longer_each_time(scenario: Scen
         attempts.append(queued.attempts)
         scenario.store.settle_messages([Settlement(queued.id, queued.claimed_at, DeliveryState.DEFERRED, delay=1.0)])
     assert attempts == [1, 2, 3]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_a_clock_that_ran_ahead_put_off_does_not_wait_for_that_time(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    clock = SettableClock(datetime(2026, 11, 24, 12, tzinfo=timezone.utc))
+    monkeypatch.setattr(scenario.store, "_clock", clock)
+    legitimate = scenario.launch([scenario.number()])
+    scenario.settle(scenario.claim(legitimate), DeliveryState.DEFERRED, delay=24 * 3600.0)
+    clock.advance(days=30)
+    house = Housekeeping(services(scenario.store), {})
+    house.keep()
+    asleep, refused_, talking = (scenario.launch([scenario.number()]) for _ in range(3))
+    with scenario.store.write() as connection:
+        values = {"far": scenario.store.now() + 3_600_000_000, "talk": talking, "b": asleep}
+        connection.execute(
+            text(
+                "UPDATE delivery SET state = 'deferred', reason = 'conversation', not_before = :far"
+                " WHERE broadcast_id = :talk"
+            ),
+            values,
+        )
+        connection.execute(text("UPDATE broadcast SET wake_at = :far, wait_reason = 'daily' WHERE id = :b"), values)
+    scenario.settle(scenario.claim(refused_), DeliveryState.DEFERRED, delay=600.0)
+
+    clock.advance(days=-30)
+    if restarted:
+        house = Housekeeping(services(scenario.store), {})
+    house.keep()
+    assert {b["id"] for b in scenario.store.running_broadcasts()} == {legitimate, asleep, refused_, talking}
+    assert len(scenario.claim(talking)) == len(scenario.claim(asleep)) == 1
+    assert not scenario.claim(refused_)
+    clock.advance(seconds=601)
+    house.keep()
+    assert len(scenario.claim(refused_)) == 1
+    assert not scenario.claim(legitimate), "a wait that the right clock named still holds"

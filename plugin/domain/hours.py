@@ -84,7 +84,7 @@ class SendingHours:
             raise _invalid(
                 f"O horário de envio começa às {_clock(self.start)} e termina às {_clock(self.end)}.",
                 "O fim vem depois do início, no mesmo dia: a janela não atravessa a meia-noite. "
-                "Para enviar até o fim do dia, termine às 24:00.",
+                "Para enviar até o fim do dia, termine à meia-noite.",
             )
         if not self.days:
             raise _invalid("Nenhum dia da semana foi escolhido.", "Escolha pelo menos um dia.")

@@ -131,7 +131,7 @@ def _shown(figures: Mapping[str, Any], pt: bool) -> dict[str, Any]:
             shown["counted"] = f" ({', '.join(f'{code or none}: {n}' for code, n in most)})"
     elif codes is not None:
         shown["codes"] = f"{'código' if pt else 'code'} {', '.join(codes)}" if codes else none
-    names = {"opt_outs": "de descadastros" if pt else "opt-outs", "failures": "de erros" if pt else "failures"}
+    names = {"opt_outs": "de descadastros" if pt else "opt-outs", "failures": "de falhas" if pt else "failures"}
     shown["over"] = (" e " if pt else " and ").join(
         f"{_percent(share, pt)} {names[name]} ({'limite' if pt else 'limit'} {_percent(limit, pt)})"
         for name, (share, limit) in figures.get("over", {}).items()

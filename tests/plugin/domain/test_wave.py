@@ -86,7 +86,7 @@ def test_the_reason_names_the_figures() -> None:
     found = verdict(WAVE, counts(opt_outs=3, failures=12, unknown=1, codes={"131026": 9, "131050": 2, "": 1}))
     assert found.why is not None
     assert found.why.words("pt-BR") == (
-        "A primeira leva parou o disparo: 3 % de descadastros (limite 2 %) e 13 % de erros (limite 10 %). 100 de 100 "
+        "A primeira leva parou o disparo: 3 % de descadastros (limite 2 %) e 13 % de falhas (limite 10 %). 100 de 100 "
         "contatos testados; descadastros: 3, falhas: 12 (131026: 9, 131050: 2, sem código: 1), sem resposta do "
         "provedor: 1. Veja as linhas; retomar envia ao restante."
     )

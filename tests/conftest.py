@@ -17,14 +17,21 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from argon2 import PasswordHasher
 from hypothesis import settings
+from sqlalchemy import event
 
+import plugin.store.database
 from plugin.store.database import Database
+from plugin.usecases import access
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+    from sqlalchemy.pool import Pool
+
     from plugin.store import Store
 
 # No deadlines: a busy machine is no defect. A failure prints what replays it.
@@ -33,12 +40,26 @@ settings.load_profile("vamos")
 
 _numbers = itertools.count(1)
 
+#: The name of the database that tests share, and of the connections that stay open from one of them to the next.
+_SHARED, _KEPT = "vamos_shared", "vamos_kept"
+
 #: No network, and nothing that a test would need to survive a power cut.
 _FAST = (
     "-c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
     " -c max_connections=200 -c shared_buffers=64MB"
     " -c track_commit_timestamp=on"  # which of two transactions came first, for the tests of races
 )
+
+
+#: Who needs one of these is run by the same worker, so that it is made once: a stack takes 15 s, Rasa's agent 10 s.
+_TOGETHER = {"world": "world", "stranger": "stranger", "loaded": "agent", "agent": "agent"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture in _TOGETHER.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(_TOGETHER[fixture]))
 
 
 class PostgreSQLMissing(Exception):
@@ -80,6 +101,7 @@ class Cluster:
         self._log = open(self.directory / "log", "wb")  # noqa: SIM115 - lives as long as the cluster
         data = self.directory / "data"
         self._process: subprocess.Popen[bytes] | None = None
+        self._emptier: Any = None
         try:
             self._run(
                 [*f"{binaries / 'initdb'} -U vamos -A trust -E UTF8 --locale=C --no-sync -D".split(), str(data)], user
@@ -109,17 +131,22 @@ class Cluster:
     def drop(self, name: str) -> None:
         self._execute("postgres", f"DROP DATABASE {name} WITH (FORCE)")
 
-    def empty(self, name: str) -> None:
-        """Delete every row, and end the connections that a test left open."""
-        self._execute(
-            name,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid();"
-            "SET session_replication_role = replica;"  # no foreign keys to mind
-            "DO $$ DECLARE name text; BEGIN FOR name IN SELECT tablename FROM pg_tables"
-            " WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
-            " LOOP EXECUTE format('DELETE FROM %I', name); END LOOP; END $$",
-        )
+    def empty(self) -> None:
+        """Delete every row of the shared database, and end the connections that a test left at work."""
+        import psycopg2
+
+        if self._emptier is None:
+            self._emptier = psycopg2.connect(dbname=_SHARED, user="vamos", host=str(self.directory))
+            self._emptier.autocommit = True
+        with self._emptier.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                f" AND pid <> pg_backend_pid() AND NOT (application_name = '{_KEPT}' AND state = 'idle');"
+                "SET session_replication_role = replica;"  # no foreign keys to mind
+                "DO $$ DECLARE name text; BEGIN FOR name IN SELECT tablename FROM pg_tables"
+                " WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+                " LOOP EXECUTE format('DELETE FROM %I', name); END LOOP; END $$"
+            )
 
     def _execute(self, name: str, statement: str) -> None:
         import psycopg2
@@ -133,6 +160,8 @@ class Cluster:
             connection.close()
 
     def stop(self) -> None:
+        if self._emptier is not None:
+            self._emptier.close()
         if self._process is not None:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(30)
@@ -176,6 +205,68 @@ def _unprivileged_user() -> str:
     raise PostgreSQLMissing("PostgreSQL does not run as root and there is no user postgres or nobody")
 
 
+class _Handed:
+    """What the engines of a session hand on: compiled SQL, and open connections to the shared PostgreSQL database.
+
+    A server process that is new to a database, and SQL that is compiled again, cost more than most tests themselves.
+    """
+
+    def __init__(self) -> None:
+        self._make = plugin.store.database._engine
+        self._first: dict[str, Engine] = {}
+        self._pools: list[Pool] = []
+
+    def engine(self, url: str) -> Engine:
+        """In the place of `plugin.store.database._engine`: an engine of its own, with a pool that nobody else uses."""
+        made = self._make(url)
+        shared = f"/{_SHARED}?" in url
+        if made.dialect.name == "sqlite":
+            event.listen(made, "connect", _careless)
+        elif not shared:
+            return made
+        first = self._first.setdefault(made.dialect.name, made)
+        if first is not made:
+            made.dialect, made._compiled_cache = first.dialect, first._compiled_cache
+        if shared:
+            if self._pools:
+                made.pool = self._pools.pop()
+            else:
+                event.listen(made, "connect", _keep)
+            given_back: list[Pool] = []
+
+            def dispose(close: bool = True) -> None:
+                if not given_back:
+                    given_back.append(made.pool)
+                    self._pools.append(made.pool)
+
+            made.dispose = dispose
+        return made
+
+
+def _careless(connection: Any, _record: Any) -> None:
+    """No test survives a power cut, so none need wait for the disk (2 ms a commit)."""
+    connection.execute("PRAGMA synchronous=OFF").close()
+
+
+def _keep(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET application_name = '{_KEPT}'")
+    connection.commit()
+
+
+plugin.store.database._engine = _Handed().engine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def real_hashing() -> Iterator[tuple[PasswordHasher, str]]:
+    """The product's own hasher and its hash for nobody, for tests of their cost; all others hash cheaply."""
+    real, cheap = (access._HASHER, access._NOBODY), PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(access, "_HASHER", cheap)
+        patch.setattr(access, "_NOBODY", cheap.hash("nobody"))
+        yield real
+
+
 @pytest.fixture(scope="session")
 def postgresql_cluster() -> Iterator[Cluster]:
     try:
@@ -192,7 +283,7 @@ def postgresql_cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def migrated_postgresql(postgresql_cluster: Cluster) -> str:
     """Address of the database that tests share, one after the other."""
-    url = postgresql_cluster.create("vamos_shared")
+    url = postgresql_cluster.create(_SHARED)
     database = Database(url)
     database.migrate()
     database.close()
@@ -215,7 +306,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def postgresql_url(postgresql_cluster: Cluster, migrated_postgresql: str) -> Iterator[str]:
     """A migrated PostgreSQL database without rows. Emptied, not made anew: 3 ms instead of 130."""
     yield migrated_postgresql
-    postgresql_cluster.empty("vamos_shared")
+    postgresql_cluster.empty()
 
 
 @pytest.fixture

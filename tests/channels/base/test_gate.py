@@ -74,6 +74,11 @@ class Recorder:
         self.told.append((case_id, list(said), menu))
 
 
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugin.usecases.receive.FIRST_DELAY", 0.05)
+
+
 @pytest.fixture
 def scenario(store: Store) -> Scenario:
     return Scenario(store)

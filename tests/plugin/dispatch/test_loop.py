@@ -39,6 +39,8 @@ from plugin.usecases.report import report
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plugin.dispatch.loop.HOUSEKEEPING", 0.05)
     monkeypatch.setattr("plugin.usecases.dispatch.NOT_SENT_SECONDS", 0.05)
+    sleep = Dispatcher._sleep  # before the next try of what the database refused
+    monkeypatch.setattr(Dispatcher, "_sleep", staticmethod(lambda stop, _: sleep(stop, 0.05)))
 
 
 def refused(reaction: Reaction, code: str, *, seconds: float = 0.05, tries: int = 0) -> Refused:

@@ -257,7 +257,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_no_shape_of_item_raises(data: st.DataObject) -> None:
     """A valid batch in which one value, anywhere inside the entries, is replaced by something else."""

@@ -157,7 +157,7 @@ _LOCAL = st.one_of(
 )
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(prefix=_PREFIXES, area=_AREA, local=_LOCAL, marks=_MARKS)
 @example(prefix="00", area="55", local="51998765432", marks=[""] * 24)
 @example(prefix="55", area="55", local="32221111", marks=[""] * 24)
@@ -170,7 +170,7 @@ def test_the_fast_path_never_disagrees_with_phonenumbers(prefix: str, area: str,
         assert found == thorough(cell)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(
         st.one_of(
@@ -198,7 +198,7 @@ def test_the_fast_path_agrees_for_every_area_code_and_leading_digit_and_is_taken
     assert taken == 67 * 60 * 4
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text(max_size=90))
 def test_any_text_is_either_a_valid_number_or_an_invalid_address(cell: str) -> None:
     if is_address(cell):
@@ -220,7 +220,7 @@ def test_landlines_new_mobile_ranges_and_other_countries_keep_their_own_key(addr
     assert canonical(address) == address
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(area=st.sampled_from(sorted(AREA_CODES)), local=st.integers(20000000, 999999999).map(str))
 def test_a_key_is_its_own_key_and_no_landline_meets_a_mobile(area: str, local: str) -> None:
     number = f"+55{area}{local}"

@@ -24,7 +24,7 @@ def respelled(word: str, case: str, form: str) -> str:
     return unicodedata.normalize(form, changed)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(SPELLED),
     st.sampled_from(["upper", "title", "as is"]),
@@ -43,7 +43,7 @@ def test_a_word_counts_with_any_case_accents_and_signs_around_it(
         assert is_opt_out(" ".join([once] * times)), "sent twice in one message"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(SPELLED),
     st.sampled_from(["a visita de amanhã", "o Zé não vem", "de chover", "the order", "la cita", "2ª via", "123"]),

@@ -71,7 +71,7 @@ def _one_by_one(lines: Sequence[int], records: Sequence[Sequence[str]]) -> tuple
     return found
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     phone=_PHONE,
     a=_TEXT,
@@ -106,7 +106,7 @@ _BAD = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(good=st.lists(_GOOD, max_size=6), bad=st.lists(_BAD, max_size=2), draw=st.randoms(use_true_random=False))
 def test_rows_looked_at_together_come_out_as_each_would_alone(
     good: list[tuple[str, ...]], bad: list[tuple[str, ...]], draw: Random
@@ -123,7 +123,7 @@ def test_rows_looked_at_together_come_out_as_each_would_alone(
     assert found == _one_by_one(lines, records)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.one_of(st.text(max_size=10), st.text("=+-@'\t \ufeffa", max_size=5)))
 def test_a_guarded_cell_starts_no_formula_and_cleans_to_what_it_was(cell: str) -> None:
     assert guard(cell).lstrip("\ufeff ")[:1] not in set("=+-@\t\r\0＝＋－＠")

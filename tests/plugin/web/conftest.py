@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from sanic import Sanic
+from sanic.touchup.schemes.ode import OptionalDispatchEvent
 
 from channels.whatsapp.refusals import explain
 from plugin.bootstrap import Services
@@ -31,6 +32,19 @@ PASSWORD = "four words make one"
 # At its start Sanic rewrites its own methods for the signals in use; only so may a second server do it again.
 Sanic.test_mode = True
 _names = itertools.count(1)
+
+_rewrite, _rewritten = OptionalDispatchEvent.run, {}  # type: ignore[var-annotated]
+
+
+def _rewrite_once(scheme: OptionalDispatchEvent, method: Callable[..., Any], names: dict[str, Any]) -> Any:
+    """That rewriting, once for each method and set of signals: it takes longer than most tests."""
+    key = method, frozenset(scheme._registered_events), scheme.app.state.verbosity
+    if key not in _rewritten:
+        _rewritten[key] = _rewrite(scheme, method, names)
+    return _rewritten[key]
+
+
+OptionalDispatchEvent.run = _rewrite_once
 
 
 class Catalogue:

@@ -183,7 +183,10 @@ class World:
         return [json.loads(row[0]) for row in rows]
 
     def shape(self, number: str) -> list[str]:
-        """The tracker's events in short: ``user:oi``, ``bot:…``, ``action_listen``, ``rewind``, ``slot``."""
+        """The tracker's events in short: ``user:oi``, ``bot:…``, ``action_listen``, ``rewind``, ``slot``.
+
+        After a turn ask `rests`: Rasa saves the tracker only when the phone has the answer already.
+        """
         names = []
         for event in self.tracker(number):
             kind = event["event"]
@@ -192,6 +195,15 @@ class World:
             else:
                 names.append(str(event["name"]) if kind == "action" else kind)
         return names
+
+    def rests(self, number: str, said: str) -> list[str]:
+        """Wait until the tracker has the turn in which the person said this, and listens again; its `shape`."""
+
+        def find() -> list[str]:
+            names = self.shape(number)
+            return names if f"user:{said}" in names and names[-1] == "action_listen" else []
+
+        return until(find, f"the tracker of {number} rests after {said!r}")
 
     def told(self, number: str) -> None:
         """Wait until the tracker knows that the person's human stretches are over."""

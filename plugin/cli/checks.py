@@ -17,7 +17,8 @@ _LANES = {
     "layers": ["-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
     # Two thirds of its time is waiting for processes and databases: every core has a worker, each with its own cluster.
     "fast tests": ["-m", "pytest", "-q", "-m", "not full", "-n", "auto", "--dist", "worksteal"],
-    "full tests": ["-m", "pytest", "-q", "-m", "full"],
+    # What shares a running stack goes to one worker (see tests/conftest.py). A stack needs 2 GB.
+    "full tests": ["-m", "pytest", "-q", "-m", "full", "-n", "auto", "--maxprocesses=2", "--dist=loadgroup"],
 }
 
 

@@ -23,6 +23,7 @@ def test_a_typed_slash_names_no_intent(typed: str, seen: str) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.xdist_group("agent")
 class TestCompiledSchema:
     """Rasa's check of action replies keeps its meaning."""
 

@@ -20,7 +20,8 @@ from plugin.connector import (
 from plugin.domain.conversation import Contact
 from plugin.domain.refusal import Reaction, Refusal
 
-pytestmark = pytest.mark.full
+# With those who have Rasa imported already.
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("agent")]
 
 MAY_PASS = (Reaction.RETRY, Reaction.BACK_OFF, Reaction.WAIT)
 

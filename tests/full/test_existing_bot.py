@@ -47,10 +47,14 @@ class ActionWho(Action):
 """
 
 
+#: What `rasa init --no-prompt` does, but for the training, which comes when all is wired.
+_INIT = "from rasa.cli.scaffold import create_initial_project; create_initial_project('.')"
+
+
 def run(folder: Path, *arguments: str) -> None:
     python_path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")]))
     done = subprocess.run(
-        [sys.executable, "-m", "rasa", *arguments],
+        [sys.executable, *arguments],
         cwd=folder,
         env={**environment(), "PYTHONPATH": python_path},
         capture_output=True,
@@ -65,7 +69,7 @@ def run(folder: Path, *arguments: str) -> None:
 def bot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh folder with a stranger's trained bot, wired to Vamos by the README's lines."""
     folder = tmp_path_factory.mktemp("stranger")
-    run(folder, "init", "--no-prompt")
+    run(folder, "-c", _INIT)
     (folder / "actions" / "actions.py").write_text(_OWN_ACTION)
     domain = folder / "domain.yml"
     domain.write_text(domain.read_text() + "\nactions:\n  - action_who\n")
@@ -74,7 +78,7 @@ def bot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open(folder / "config.yml", "a") as file:
         file.write(_CONFIG)
     (folder / "actions" / "__init__.py").write_text(_ACTIONS)
-    run(folder, "train", "--fixed-model-name", "wired")
+    run(folder, "-m", "rasa", "train", "--fixed-model-name", "wired")
     return folder
 
 

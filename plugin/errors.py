@@ -5,6 +5,7 @@
     VamosError                      the root: has a `code` (stable, for programs) and a `remedy` (for people)
     ├── ConfigurationError          a setting or file is missing or wrong; names the file and key
     ├── NotFound                    missing or foreign: the caller cannot tell which
+    │   └── NotSuppressed           the number is not on the suppression list, which the caller sees as a whole
     ├── Forbidden                   the user is known but lacks the permission for this operation
     ├── Unauthenticated             no session, or an expired one
     │   └── TooManyAttempts         this account must wait `seconds` before the next try
@@ -47,6 +48,12 @@ class NotFound(VamosError):
     """The object does not exist, or the user may not know that it does."""
 
     code = "not_found"
+
+
+class NotSuppressed(NotFound):
+    """The number is not suppressed. Only those who may see the whole list are told."""
+
+    code = "not_suppressed"
 
 
 class Forbidden(VamosError):

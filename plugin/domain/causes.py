@@ -218,8 +218,8 @@ REASONS: Mapping[str, Words] = {
         "Nothing to do: the next try is automatic.",
     ),
     "opted_out": Words(
-        "A pessoa pediu para não receber mensagens.",
-        "The person asked not to get messages.",
+        "O número está na lista de descadastros.",
+        "The number is on the suppression list.",
         "Nada a fazer. Se foi engano, desfaça o descadastro e diga o motivo.",
         "Nothing to do. If it was a mistake, undo the suppression and say why.",
     ),

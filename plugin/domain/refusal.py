@@ -65,6 +65,11 @@ class Refusal:
             remedy_en="Read the provider's message on this line and look the code up in its documentation.",
         )
 
+    @property
+    def worth_retrying(self) -> bool:
+        """Whether the same message to the same recipient may fare better when a person sends it again."""
+        return self.reaction not in (Reaction.FAIL, Reaction.SUPPRESS)
+
     def explanation(self, language: str) -> tuple[str, str]:
         """(what happened, what to do) in Portuguese, or in English for any other language."""
         return (self.pt, self.remedy_pt) if language.lower().startswith("pt") else (self.en, self.remedy_en)

@@ -62,8 +62,15 @@ class ReportQueries(MetaQueries):
             first_wave=from_json(facts["first_wave"]),
             test=bool(facts["test"]),
             held_until=facts["held_until"] if (facts["held_until"] or 0) > self.now() else None,
+            **self._sleep_of(facts["wake_at"], facts["wait_reason"]),
         )
         return facts
+
+    def _sleep_of(self, wake_at: int | None, wait_reason: str) -> dict[str, Any]:
+        """Until when a broadcast sleeps and why. Waking changes no row: what is stored may be over."""
+        if wake_at is None or wake_at <= self.now():
+            return {"wake_at": None, "wait_reason": ""}
+        return {"wake_at": wake_at, "wait_reason": wait_reason}
 
     def delivery_counts(self, broadcast_id: str) -> list[tuple[str, str, int]]:
         """(state, reason, count); the reason only of rows that are skipped or deferred."""
@@ -169,6 +176,7 @@ class ReportQueries(MetaQueries):
                 states=_folded(counts[row.id], given_up(row.state, row.hold)),
                 start_at=row.start_at,
                 test=bool(row.test),
+                **self._sleep_of(row.wake_at, row.wait_reason),
             )
             for row in rows
         ]

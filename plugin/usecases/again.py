@@ -32,8 +32,8 @@ _RISK = (
 class Requeued:
     """How many rows wait to be sent again, and how many do not, by why.
 
-    Why: opted_out (asked us to stop), suppressed (asked the provider to), too_soon (the provider wants nobody to insist
-    yet), recent (a status may still come), settled (not of unknown outcome any more).
+    Why: opted_out (on the suppression list), suppressed (asked the provider to), too_soon (the provider wants
+    nobody to insist yet), recent (a status may still come), settled (not of unknown outcome any more).
     """
 
     queued: int

@@ -21,7 +21,7 @@ from plugin.domain.access import ADMIN, BROADCAST, EVERY_OPERATION, REPORT, Prin
 from plugin.domain.address import InvalidAddress, canonical, for_spreadsheet, parse
 from plugin.domain.consent import SOURCES, UNDO_WARNING
 from plugin.domain.upload import Limits
-from plugin.errors import Conflict, Forbidden, Invalid, NotFound, UnreadableFile
+from plugin.errors import Conflict, Forbidden, Invalid, NotSuppressed, UnreadableFile
 from plugin.usecases.csvfile import inspect
 from plugin.usecases.csvnumbers import BadLine, find_numbers, read_numbers
 from plugin.usecases.csvrows import guard
@@ -199,7 +199,7 @@ def undo(
     Raises:
         Forbidden: not an administrator of every operation.
         Invalid: no reason, or not a number.
-        NotFound: it is not suppressed.
+        NotSuppressed: it is not on the list.
         Conflict: the person opted out at the provider, which refuses whatever we lift: needs `accept_risk`.
     """
     if not principal.can(ADMIN, EVERY_OPERATION):
@@ -214,7 +214,7 @@ def undo(
     with store.write() as connection:
         entry = store.delete_opt_out(connection, key)
         if entry is None:
-            raise NotFound("Este número não está descadastrado.", "Confira o número.")
+            raise NotSuppressed("Este número não está descadastrado.", "Confira o número.")
         if entry["source"] == "provider" and not accept_risk:
             raise Conflict(UNDO_WARNING, "Se mesmo assim quiser desfazer, confirme que leu este aviso.")
         store.audit(connection, _who(principal), "suppression.undo", key, reason=reason, entry=entry)

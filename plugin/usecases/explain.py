@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Union
 
@@ -34,6 +34,23 @@ _NO_CODE = Words(
     "Leia a mensagem do provedor nesta linha.",
     "Read the provider's message on this line.",
 )
+#: Of lines that are on their way or have arrived; there is nothing to do about them.
+_ON_THE_WAY: Mapping[str, Words] = {
+    DeliveryState.QUEUED.value: Words("A mensagem espera a sua vez de sair.", "The message waits for its turn."),
+    DeliveryState.SENDING.value: Words(
+        "A mensagem está sendo entregue ao provedor agora; falta a resposta dele.",
+        "The message is being handed to the provider right now; its answer is still to come.",
+    ),
+    DeliveryState.SENT.value: Words(
+        "O provedor aceitou a mensagem; ainda não confirmou que ela chegou ao telefone.",
+        "The provider accepted the message; it has not confirmed yet that it reached the phone.",
+    ),
+    DeliveryState.DELIVERED.value: Words(
+        "A mensagem chegou ao telefone da pessoa; não há confirmação de leitura.",
+        "The message reached the person's phone; there is no confirmation that it was read.",
+    ),
+    DeliveryState.READ.value: Words("A mensagem foi lida.", "The message was read."),
+}
 #: Deferred for these reasons, the line has a code that says why.
 _REFUSED = ("retry", "provider")
 
@@ -60,10 +77,10 @@ def lines(explain: Explain, channel: str, language: str) -> ExplainLine:
         if state == DeliveryState.UNKNOWN.value:
             remedy = _UNKNOWN.explanation(language)[1]
             return (of_error() if code else _UNKNOWN.explanation(language))[0], remedy
-        if state == DeliveryState.QUEUED.value:
-            return of_error() if code else ("", "")  # given back, because a person must act first
-        if state not in (DeliveryState.DEFERRED.value, DeliveryState.SKIPPED.value):
-            return "", ""
+        if state == DeliveryState.QUEUED.value and code:
+            return of_error()  # given back, because a person must act first
+        if state in _ON_THE_WAY:
+            return _ON_THE_WAY[state].explanation(language)
         words = REASONS.get(reason or "")
         happened, remedy = words.explanation(language) if words else (reason or "", "")
         if code and reason in _REFUSED:

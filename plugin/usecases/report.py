@@ -114,6 +114,9 @@ class BroadcastSummary:
     states: dict[str, int]
     start_at: int | None = None
     test: bool = False
+    #: While nothing can be sent before, as in the `Report`.
+    wake_at: int | None = None
+    wait_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,13 @@ def report(
         replied=replied,
         redirected={name: outcomes.get(name, 0) for name in _OUTCOMES},
         unattributed=unattributed,
-        failures=[_explained(dict(failure), explained) for failure in counted.failures],
+        failures=[
+            {
+                **_explained(dict(failure), explained),
+                "retry": _worth_retrying(failure["code"], facts["channel"], explain),
+            }
+            for failure in counted.failures
+        ],
         start_at=facts["start_at"],
         wake_at=facts["wake_at"],
         wait_reason=facts["wait_reason"],
@@ -280,7 +289,7 @@ def report_rows(
     language: str = LANGUAGES[0],
 ) -> list[dict[str, Any]]:
     """Lines of the broadcast in file order: row, line, address, state, reason, error, times, reply, outcome, proof,
-    redirected_by, and in `language` the `explanation` of what happened and the `remedy` (either may be empty).
+    redirected_by, and in `language` the `explanation` of what happened and the `remedy` (empty: nothing to do).
 
     Raises:
         NotFound: as `report`.
@@ -328,6 +337,11 @@ def _explained(row: dict[str, Any], explained: ExplainLine) -> dict[str, Any]:
     state, code = row.get("state", DeliveryState.FAILED.value), row.get("error_code") or row.get("code")
     row["explanation"], row["remedy"] = explained(state, row.get("reason"), code)
     return row
+
+
+def _worth_retrying(code: str, channel: str, explain: Explain) -> bool:
+    """Whether to propose sending again what failed so. Nothing speaks against it when there was no code."""
+    return not code or explain(channel, code).worth_retrying
 
 
 def rfc3339(moment: int | None) -> str | None:

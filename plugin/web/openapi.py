@@ -50,6 +50,8 @@ _NUMBER: Schema = {"type": "number", "minimum": 0}
 _FLAG: Schema = {"type": "boolean"}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _MAYBE_TIME: Schema = {"type": ["string", "null"], "format": "date-time"}
+_WAKE_AT: Schema = {**_MAYBE_TIME, "description": "Nothing can be sent before; `wait_reason` says why."}
+_WAIT_REASON: Schema = {"enum": ["", "hours", "daily"]}
 _COUNTS: Schema = {"type": "object", "additionalProperties": _COUNT}
 _TEXTS: Schema = {"type": "object", "additionalProperties": _TEXT}
 _ANY: Schema = {"type": "object"}
@@ -176,6 +178,8 @@ SCHEMAS: Mapping[str, Schema] = {
         states=_COUNTS,
         start_at=_MAYBE_TIME,
         test=_FLAG,
+        wake_at=_WAKE_AT,
+        wait_reason=_WAIT_REASON,
     ),
     "Broadcasts": _items("BroadcastSummary", "string"),
     "Report": _object(
@@ -197,10 +201,19 @@ SCHEMAS: Mapping[str, Schema] = {
         replied=_COUNT,
         redirected=_COUNTS,
         unattributed=_COUNT,
-        failures=_list(_object(code=_TEXT, message=_MAYBE, count=_COUNT, explanation=_TEXT, remedy=_TEXT)),
+        failures=_list(
+            _object(
+                code=_TEXT,
+                message=_MAYBE,
+                count=_COUNT,
+                explanation=_TEXT,
+                remedy=_TEXT,
+                retry={**_FLAG, "description": "Whether sending these again makes sense."},
+            )
+        ),
         start_at={**_MAYBE_TIME, "description": "Scheduled for."},
-        wake_at={**_MAYBE_TIME, "description": "Nothing can be sent before; `wait_reason` says why."},
-        wait_reason={"enum": ["", "hours", "daily"]},
+        wake_at=_WAKE_AT,
+        wait_reason=_WAIT_REASON,
         hold={"enum": ["", "restore", "wave"], "description": "Why a pause is more than a pause."},
         hours=_or_null(_ANY),
         first_wave=_or_null(

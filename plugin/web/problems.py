@@ -64,9 +64,12 @@ def status_of(error: VamosError) -> int:
 
 
 def problem_of(error: VamosError) -> HTTPResponse:
-    """One of our errors as an answer. Missing and foreign objects get the same, whatever text was raised."""
+    """One of our errors as an answer. Missing and foreign objects get the same, whatever text was raised.
+
+    A kind of `NotFound` with a code of its own gives nothing away, and keeps its words.
+    """
     status = status_of(error)
-    if isinstance(error, NotFound):
+    if error.code == NotFound.code:
         return problem(status, error.code, "There is no such object.", "Check the address.")
     answer = problem(
         status,

@@ -17,7 +17,7 @@ TEXTS: dict[str, dict[str, str]] = {
     },
     "reason": {
         "duplicate": "Número repetido no arquivo",
-        "opted_out": "Pediu descadastro",
+        "opted_out": "Na lista de descadastros",
         "blank": "Linha em branco",
         "cancelled": "Disparo cancelado",
         "phone_missing": "Sem telefone",
@@ -42,6 +42,8 @@ TEXTS: dict[str, dict[str, str]] = {
     "broadcast": {
         "scheduled": "Agendado",
         "running": "Enviando",
+        "hours": "Aguardando horário",
+        "daily": "Aguardando limite diário",
         "paused": "Pausado",
         "finished": "Concluído",
         "cancelled": "Cancelado",

@@ -133,7 +133,7 @@ function start() {
     const figures = make("dl", { className: "figures" });
     figures.append(figure("linhas", upload.rows), figure("aceitas", upload.accepted), figure("recusadas", upload.rejected), figure("ignoradas", skipped));
     place.replaceChildren(make("h3", { textContent: "Resultado da conferência" }), figures);
-    const reasons = { duplicate: "número repetido no arquivo", opted_out: "pediu descadastro", blank: "linha em branco" };
+    const reasons = { duplicate: "número repetido no arquivo", opted_out: "na lista de descadastros", blank: "linha em branco" };
     if (skipped) {
       const list = Object.entries(upload.skipped).map(([reason, n]) => `${count(n)} × ${Object.hasOwn(reasons, reason) ? reasons[reason] : reason}`);
       place.append(make("p", { className: "muted", textContent: `Ignoradas: ${list.join(", ")}.` }));

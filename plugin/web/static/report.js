@@ -5,7 +5,7 @@ import { attempt, instant, open } from "./dialog.js";
 import { refresh } from "./live.js";
 
 const LEFT_OUT = {
-  opted_out: ["pediu descadastro", "pediram descadastro"],
+  opted_out: ["está na lista de descadastros", "estão na lista de descadastros"],
   suppressed: ["pediu ao provedor para não receber", "pediram ao provedor para não receber"],
   too_soon: ["o provedor pede que não se insista ainda", "o provedor pede que não se insista ainda"],
   recent: ["é tão recente que o provedor ainda pode responder", "são tão recentes que o provedor ainda pode responder"],
@@ -18,11 +18,8 @@ const count = (n) => n.toLocaleString("pt-BR");
 const BODIES = {
   cancel: () => undefined,
   schedule: (form) => ({ start_at: form.elements.when.value === "now" ? null : instant(form.elements.start_at.value, form.dataset.zone) }),
-  retry: (form) => {
-    const boxes = [...form.querySelectorAll("[name=codes]")];
-    const chosen = boxes.filter((box) => box.checked);
-    return { codes: chosen.length === boxes.length ? null : chosen.map((box) => box.value) };
-  },
+  // Always by name: a reason that came up meanwhile has been seen by nobody.
+  retry: (form) => ({ codes: [...form.querySelectorAll("[name=codes]:checked")].map((box) => box.value) }),
   resend: (form) => ({ rows: form.dataset.row ? [Number(form.dataset.row)] : null, accept_risk: form.elements.accept_risk.checked }),
   reconcile: (form) => ({ rows: form.elements.rows.value, accept_risk: form.elements.accept_risk.checked }),
 };

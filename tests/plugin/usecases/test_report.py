@@ -28,21 +28,21 @@ CASES: list[tuple[str, str, str | None, str, str]] = [
     ("unknown", "", "ReadTimeout", "não respondeu a tempo", "duas vezes"),
     ("unknown", "", None, "interrompido", "duas vezes"),
     ("queued", "", "190", "token de acesso", "credentials.yml"),
-    ("queued", "", None, "", ""),
+    ("queued", "", None, "espera a sua vez", ""),
     ("deferred", "retry", "131016", "tentado de novo. Um serviço da Meta", "automática"),
     ("deferred", "provider", "131049", "esperar com este destinatário. A Meta não entregou", "quando a espera acabar"),
     ("deferred", "hours", "131016", "fuso do destinatário.", "horário abrir"),
     ("deferred", "conversation", None, "conversa", "quando a conversa terminar"),
     ("deferred", "frequency", None, "máximo de disparos", "quando o limite permitir"),
-    ("skipped", "opted_out", None, "pediu para não receber", "desfaça o descadastro"),
+    ("skipped", "opted_out", None, "está na lista de descadastros", "desfaça o descadastro"),
     ("skipped", "duplicate", None, "repete", ""),
     ("skipped", "blank", None, "vazia", ""),
     ("skipped", "cancelled", None, "cancelado", "disparo novo"),
     ("rejected", "phone_letters", None, "conferência do arquivo", "corrija"),
-    ("sending", "", None, "", ""),
-    ("sent", "", None, "", ""),
-    ("delivered", "", None, "", ""),
-    ("read", "", None, "", ""),
+    ("sending", "", None, "entregue ao provedor agora", ""),
+    ("sent", "", None, "provedor aceitou", ""),
+    ("delivered", "", None, "chegou ao telefone", ""),
+    ("read", "", None, "foi lida", ""),
 ]
 
 
@@ -57,10 +57,10 @@ def test_a_line_says_what_happened_and_what_to_do(
     found = lines(explain, "whatsapp", "pt-BR")(state, reason, code)
     assert happened in found[0]
     assert remedy in found[1]
-    assert [bool(text) for text in found] == [bool(happened), bool(remedy)]
+    assert [bool(text) for text in found] == [True, bool(remedy)]
     english = lines(explain, "whatsapp", "en")(state, reason, code)
-    assert [bool(text) for text in english] == [bool(happened), bool(remedy)]
-    assert not happened or english[0] != found[0]
+    assert [bool(text) for text in english] == [True, bool(remedy)]
+    assert english[0] != found[0]
 
 
 def test_every_state_has_a_case() -> None:
@@ -156,6 +156,7 @@ def test_failures_are_grouped_by_code_and_explained(scenario: Scenario, broadcas
     by_code = {one["code"]: one for one in found}
     assert by_code["131026"]["explanation"] == of_meta("131026").pt
     assert by_code["987654"]["message"] == "=Words of the provider"
+    assert {code: one["retry"] for code, one in by_code.items()} == {"131026": False, "987654": True, "": True}
 
 
 def test_the_file_has_the_same_explanations_and_nothing_that_runs_as_a_formula(
@@ -175,6 +176,24 @@ def test_the_file_has_the_same_explanations_and_nothing_that_runs_as_a_formula(
 def test_codes_of_a_channel_that_is_gone_are_kept_and_called_unknown() -> None:
     assert "131026" in lines(of_own, "whatsapp", "pt-BR")("failed", "", "131026")[0]
     assert lines(of_own, "whatsapp", "pt-BR")("unknown", "", "ReadTimeout")[0] == of_meta("ReadTimeout").pt
+
+
+def test_a_sleep_that_is_over_is_told_by_nobody(scenario: Scenario) -> None:
+    store, broadcast = scenario.store, scenario.launch([scenario.number()])
+    wake_at = store.now() + 60_000_000
+    with store.write() as connection:
+        connection.execute(t.broadcast.update().values(wake_at=wake_at, wait_reason="daily"))
+
+    def told() -> list[tuple[Any, str]]:
+        (listed,) = reporting.list_broadcasts(store, scenario.operator).items
+        return [
+            (one.wake_at, one.wait_reason) for one in (listed, reporting.report(store, scenario.operator, broadcast))
+        ]
+
+    assert told() == [(wake_at, "daily")] * 2
+    with store.write() as connection:
+        connection.execute(t.broadcast.update().values(wake_at=store.now() - 1))
+    assert told() == [(None, "")] * 2
 
 
 # --------------------------------------------------------------------------- a cancel that is being worked off

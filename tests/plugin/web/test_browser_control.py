@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -200,13 +201,17 @@ async def test_sending_again_spells_the_risk_out(site: Site, browser: Browser) -
     await page.get_by_role("button", name="Reenviar as desconhecidas…").wait_for(state="detached")
 
     await page.get_by_role("button", name="Reenviar as que falharam…").click()
-    await dialog.get_by_role("button", name="Reenviar 3").wait_for()
-    await dialog.get_by_label("código 131042").uncheck()
-    await dialog.get_by_role("button", name="Reenviar 1").click()
-    await page.get_by_text("1 mensagem voltou à fila.").wait_for()
+    await dialog.get_by_role("button", name="Reenviar 2").wait_for()
+    assert not await dialog.get_by_label("código 131026").is_checked()  # its remedy: not to insist
+    await dialog.get_by_label("código 131026").check()
+    async with page.expect_request("**/retry") as asked:
+        await dialog.get_by_role("button", name="Reenviar 3").click()
+    chosen = json.loads((await asked.value).post_data or "")["codes"]
+    assert sorted(chosen) == ["131026", "131042"]  # by name although it is all
+    await page.get_by_text("3 mensagens voltaram à fila.").wait_for()
     report = page.locator(".figures div")
-    await report.filter(has_text="Na fila").get_by_text("3", exact=True).wait_for()
-    await report.filter(has_text="Falhou").get_by_text("2", exact=True).wait_for()
+    await report.filter(has_text="Na fila").get_by_text("5", exact=True).wait_for()
+    await report.filter(has_text="Falhou").get_by_text("0", exact=True).wait_for()
     assert tab.trouble == []
 
 
@@ -273,10 +278,18 @@ async def test_a_list_of_opt_outs_is_imported_and_one_undone(site: Site, browser
     await dialog.get_by_role("button", name="Desfazer", exact=True).click()
     assert await dialog.is_visible()
     await dialog.get_by_label("Li o aviso").check()
+    with site.store.write() as connection:  # somebody else was first
+        site.store.delete_opt_out(connection, "+5531977776665")
+    await dialog.get_by_role("button", name="Desfazer", exact=True).click()
+    await (
+        dialog.get_by_role("alert").filter(has_text="Este número não está descadastrado. Confira o número.").wait_for()
+    )
+    with site.store.write() as connection:
+        site.store.write_opt_out(connection, "+5531977776665", "provider")
     await dialog.get_by_role("button", name="Desfazer", exact=True).click()
     await page.get_by_role("button", name="Desfazer o descadastro de +5531977776665").wait_for(state="detached")
     await page.get_by_text("+5531988887777").wait_for()
-    assert [one for one in tab.trouble if "400 (Bad Request)" not in one] == []
+    assert [one for one in tab.trouble if "400 (Bad Request)" not in one and "404 (Not Found)" not in one] == []
 
 
 async def test_the_details_of_a_line_stay_open_while_the_page_keeps_itself_fresh(site: Site, browser: Browser) -> None:

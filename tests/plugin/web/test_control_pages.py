@@ -165,11 +165,15 @@ async def test_a_report_offers_its_dialogs_to_whoever_may_use_them(site: Site) -
     assert re.search(r"1 × Não foi possível entregar: o número não tem WhatsApp.* código 131026", text)
     assert "Código ReadTimeout" in text
     assert page.count('data-row="2"') == 1  # the unknown line's own button
-    assert re.search(r'data-count="1" checked', page)
+    assert re.search(r'value="131026" data-count="1">', page)  # not ticked: its remedy is not to insist
     seen = (await reader.get(f"/desk/broadcasts/{broadcast}")).text
     assert buttons(seen) == set()
     assert "<dialog" not in seen
     assert "não tem WhatsApp" in seen
+
+    change(site, "delivery", "error_code = '131042'", "error_code = '131026'")
+    changed = (await client.get(f"/desk/broadcasts/{broadcast}")).text
+    assert re.search(r'value="131042" data-count="1" checked>', changed)
 
     change(site, "broadcast", "state = 'paused', hold = 'restore'", "id = :b", b=broadcast)
     held = (await client.get(f"/desk/broadcasts/{broadcast}")).text
@@ -244,6 +248,22 @@ async def test_a_scheduled_broadcast_is_listed_with_its_time_and_can_be_put_off(
     text = " ".join(Tags(page).text.split())
     assert "todos os dias, das 08:00 às 20:00 de cada pessoa" in text
     assert "Primeira leva: 1 pessoa; para acima de 2" in text
+
+
+@pytest.mark.parametrize(("reason", "words"), [("hours", "Aguardando horário"), ("daily", "Aguardando limite diário")])
+async def test_a_broadcast_that_sleeps_does_not_look_as_if_it_sent(site: Site, reason: str, words: str) -> None:
+    client = await site.logged_in("operador")
+    broadcast = await asyncio.to_thread(site.scenario.launch, [site.scenario.number()])
+    badge = re.compile(r'<span class="badge broadcast-\w+">([^<]*)')
+    for seconds, wanted in ((3600, words), (-1, "Enviando")):
+        at = site.store.now() + seconds * 1_000_000
+        change(site, "broadcast", "wake_at = :at, wait_reason = :reason", "id = :b", b=broadcast, at=at, reason=reason)
+        for path in ("/desk/broadcasts", f"/desk/broadcasts/{broadcast}"):
+            assert badge.findall((await client.get(path)).text) == [wanted]
+    (listed,) = (await client.get("/desk/api/v1/broadcasts")).json()["items"]
+    assert (listed["wake_at"], listed["wait_reason"]) == (None, "")
+    change(site, "broadcast", "state = 'paused', wake_at = 9000000000000000", "id = :b", b=broadcast)
+    assert badge.findall((await client.get("/desk/broadcasts")).text) == ["Pausado"]
 
 
 async def test_a_cancelled_broadcast_does_not_look_as_if_it_had_reached_everybody(site: Site) -> None:

@@ -34,7 +34,11 @@ async def test_a_list_is_imported_listed_downloaded_and_undone(site: Site) -> No
     lifted = await root.post("/desk/api/v1/suppressions/undo", json={"address": number, "reason": "pediu para voltar"})
     assert (lifted.status_code, lifted.content) == (204, b"")
     again = await root.post("/desk/api/v1/suppressions/undo", json={"address": number, "reason": "pediu para voltar"})
-    assert again.status_code == 404
+    assert (again.status_code, again.json()["code"]) == (404, "not_suppressed")  # a code the page has no words for
+    assert (again.json()["detail"], again.json()["remedy"]) == (
+        "Este número não está descadastrado.",
+        "Confira o número.",
+    )
 
 
 async def test_what_is_wrong_is_said_with_its_field_and_remedy(site: Site) -> None:

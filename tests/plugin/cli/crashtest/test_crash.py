@@ -27,16 +27,34 @@ RECKLESS = """
 from sqlalchemy import text
 from plugin.store import Store
 
+#: What its predecessor claimed last, whatever has been heard of it since.
+AGAIN = text(
+    "UPDATE delivery SET state = 'queued' WHERE state IN ('unknown', 'sent', 'delivered', 'read')"
+    " AND epoch < (SELECT MAX(epoch) FROM dispatcher)"
+    " AND claimed_at > (SELECT MAX(claimed_at) FROM delivery) - 100000"
+)
+
 
 class Reckless(Store):
     def recover_crashed(self, *arguments, **named):
         found = super().recover_crashed(*arguments, **named)
         with self.write() as connection:
-            connection.execute(text("UPDATE delivery SET state = 'queued' WHERE error_code = 'crash'"))
+            connection.execute(AGAIN)
         return found
 """
-#: And its sibling, which takes for granted that everything arrived.
-HOPEFUL = RECKLESS.replace("Reckless", "Hopeful").replace("SET state = 'queued'", "SET state = 'sent'")
+#: One that takes for granted that everything arrived.
+HOPEFUL = """
+from sqlalchemy import text
+from plugin.store import Store
+
+
+class Hopeful(Store):
+    def recover_crashed(self, *arguments, **named):
+        found = super().recover_crashed(*arguments, **named)
+        with self.write() as connection:
+            connection.execute(text("UPDATE delivery SET state = 'sent' WHERE error_code = 'crash'"))
+        return found
+"""
 #: One that gives up whom it can't be bothered to send to, in so many ways that no alarm goes off.
 QUITTING = """
 from dataclasses import replace

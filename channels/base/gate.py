@@ -234,6 +234,8 @@ class Gate:
 
     async def _tell_case(self, case: dict[str, str]) -> None:
         try:
+            if not await self._in_thread(self._store.case_to_tell, case["id"]):
+                return  # told since it was looked up
             said = await self._in_thread(self._said, case["contact_id"], case["id"])
             menu = case["returned"] == Returned.MENU.value
             await self._bot.human_done(case["contact_id"], case["channel"], case["id"], said, menu=menu)

@@ -246,6 +246,13 @@ class DeskQueries(ContactQueries):
             ).all()
         return [mapping(row) for row in rows]
 
+    def case_to_tell(self, case_id: str) -> bool:
+        """Whether a case is one of `cases_to_tell`."""
+        c = t.service_case.c
+        wanted = select(c.id).where(c.id == case_id, c.state == "closed", c.bot_told_at.is_(None))
+        with self.read() as connection:
+            return connection.execute(wanted).first() is not None
+
     def case_told(self, case_id: str) -> None:
         with self.write() as connection:
             connection.execute(

@@ -332,6 +332,30 @@ async def test_the_bot_is_told_once_what_was_said_while_a_human_had_the_contact(
     assert ("agent", "Já resolvi") in [(one.author, one.text) for one in said]
 
 
+async def test_who_looked_before_the_bot_was_told_does_not_tell_it_again(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = scenario.number()
+    scenario.send_all(scenario.launch([number], "with_talk_button"))
+    bot = Recorder()
+    one = stored(scenario, number, "oi")
+    async with running(scenario, bot):
+        await done(scenario, one)
+        (case,) = list_cases(scenario.store, scenario.operator)
+        close_case(scenario.store, scenario.operator, case.id, version=case.version)
+        stale = scenario.store.cases_to_tell(10)
+        await until(lambda: not scenario.store.cases_to_tell(10), "the case is marked")
+        looks: list[int] = []
+
+        def look(limit: int) -> list[dict[str, str]]:
+            looks.append(limit)
+            return stale
+
+        monkeypatch.setattr(scenario.store, "cases_to_tell", look)
+        await until(lambda: len(looks) > 5, "the gate looked several times")
+    assert len(bot.told) == 1
+
+
 async def test_the_bot_hears_of_the_human_before_the_next_message(scenario: Scenario) -> None:
     """Also when the contact writes at the very moment the case is closed."""
     number = scenario.number()

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 settings.register_profile("vamos", deadline=None, print_blob=True)
 settings.load_profile("vamos")
 
+# A shell starts what runs in the background with Ctrl-C ignored, and so would be every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 _numbers = itertools.count(1)
 
 #: The name of the database that tests share, and of the connections that stay open from one of them to the next.

@@ -43,14 +43,14 @@ class Housekeeping:
 
     def keep(self) -> None:
         """One round. A chore that fails is logged and does not keep the others from being done."""
-        turned_back = self._store.clock_turned_back(LEASE)
-        if self._store.take_lease(LEASE, self._holder, LEASE_SECONDS) is None:
-            return
-        if turned_back:
+        # Before the lease is renewed, which is what tells that the clock ran ahead: cut off here, it is done again.
+        if self._store.clock_turned_back(LEASE):
             mended = self._store.forget_the_future()
             log.warning(
                 "The clock was turned back: %d rows had been waiting for times that the wrong one named", mended
             )
+        if self._store.take_lease(LEASE, self._holder, LEASE_SECONDS) is None:
+            return
         chores: tuple[Callable[[], None], ...] = (
             self._start, self._sweep, self._judge, self._resend, self._drop_cancelled, self._drop_uploads, self._reopen,
             self._finish,

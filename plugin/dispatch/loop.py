@@ -349,7 +349,7 @@ class Dispatcher:
         connector = self._connectors.get(queued.channel)
         if connector is None:
             settlement = _no_channel(queued)
-        elif (until := await self._begin(queued.sender, moment, 0.0, tenure)) is None:
+        elif (until := await self._begin(queued.sender, moment, queued.interval / 1e6, tenure)) is None:
             settlement = _fenced(queued)
         else:
             settlement = await send_message(connector, queued, tenure.installation, until)

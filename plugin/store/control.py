@@ -171,7 +171,7 @@ class ControlQueries(WatchQueries):
 
         What is looked at again when its turn comes may come at once; what the provider asked to wait for waits as
         long as it asked for, from now. (A number's own times are mended when they are read, see `Pace.read`.)
-        Returns how many rows had waited.
+        Done again, it changes no such wait. Returns how many rows had waited.
         """
         now = {"now": self.now()}
         for change in (
@@ -204,7 +204,9 @@ class ControlQueries(WatchQueries):
                     ids,
                     waiting,
                     "not_before = CAST(:now AS BIGINT) + CASE WHEN reason IN ('retry', 'provider')"
-                    " THEN not_before - claimed_at ELSE 0 END",
+                    " THEN not_before - claimed_at ELSE 0 END,"
+                    " claimed_at = CASE WHEN claimed_at > CAST(:now AS BIGINT) THEN CAST(:now AS BIGINT)"
+                    " ELSE claimed_at END",
                     now=now,
                 )
             if len(ids) < self.at_once:

@@ -57,8 +57,8 @@ class OutboxQueries(SettlementQueries):
                 times, pace = free.take(len(rows), rate, now)
                 if rows:
                     self.save_places(connection, sender, pace.next_at, 0)
-                unwell = bool(line.pace.failures)
-                claimed += [_queued(row, now, at, unwell) for row, at in zip(rows, times, strict=True)]
+                interval, unwell = free.interval(rate, now), bool(line.pace.failures)
+                claimed += [_queued(row, now, at, interval, unwell) for row, at in zip(rows, times, strict=True)]
             if claimed:
                 self.run(
                     connection,
@@ -125,7 +125,7 @@ class OutboxQueries(SettlementQueries):
                 self.run(connection, _GIVE_BACK if s.state in _UNSENT else _ANSWERED, values)
 
 
-def _queued(row: Any, now: int, send_at: int, unwell: bool) -> QueuedMessage:
+def _queued(row: Any, now: int, send_at: int, interval: int, unwell: bool) -> QueuedMessage:
     return QueuedMessage(
         id=row.id,
         channel=row.channel,
@@ -137,5 +137,6 @@ def _queued(row: Any, now: int, send_at: int, unwell: bool) -> QueuedMessage:
         attempts=row.attempts + 1,
         claimed_at=now,
         send_at=send_at,
+        interval=interval,
         unwell=unwell,
     )

@@ -97,7 +97,8 @@ class Claim:
 class QueuedMessage:
     """A message of an agent or of the system this process may send, once, at `send_at` (microseconds UTC).
 
-    `buttons` is JSON text [[id, title]…].
+    Where it is late, not sooner than `interval` microseconds after the number's last. `buttons` is JSON text
+    [[id, title]…].
     """
 
     id: int
@@ -110,6 +111,7 @@ class QueuedMessage:
     attempts: int
     claimed_at: int
     send_at: int
+    interval: int
     unwell: bool = False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
@@ -259,3 +260,54 @@ def test_what_a_clock_that_ran_ahead_put_off_does_not_wait_for_that_time(
     house.keep()
     assert len(scenario.claim(refused_)) == 1
     assert not scenario.claim(legitimate), "a wait that the right clock named still holds"
+
+
+def test_a_mend_of_the_clock_that_is_cut_off_is_done_again_and_shortens_no_wait(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SettableClock(datetime(2026, 12, 24, 12, tzinfo=timezone.utc))
+    monkeypatch.setattr(scenario.store, "_clock", clock)
+    house = Housekeeping(services(scenario.store), {})
+    house.keep()
+    broadcast = scenario.launch([scenario.number()])
+    scenario.settle(scenario.claim(broadcast), DeliveryState.DEFERRED, delay=600.0)
+    clock.advance(days=-30)
+    forget = scenario.store.forget_the_future
+
+    def cut_off() -> int:
+        forget()
+        raise ConnectionError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(scenario.store, "forget_the_future", cut_off)
+    with pytest.raises(ConnectionError):
+        house.keep()
+    done: list[int] = []
+
+    def again() -> int:
+        done.append(forget())
+        return done[-1]
+
+    monkeypatch.setattr(scenario.store, "forget_the_future", again)
+    clock.advance(seconds=1)
+    Housekeeping(services(scenario.store), {}).keep()
+    assert done == [0]
+    clock.advance(seconds=598)
+    assert not scenario.claim(broadcast)
+    clock.advance(seconds=2)
+    assert len(scenario.claim(broadcast)) == 1
+
+
+async def test_messages_that_a_busy_process_sends_late_keep_their_spacing(scenario: Scenario) -> None:
+    acknowledged(scenario, 8)
+
+    class Busy(Loopback):
+        async def send(self, message: Outbound) -> SendResult:
+            begun.append(time.monotonic())
+            if len(begun) == 4:
+                time.sleep(0.2)  # noqa: ASYNC251 - the whole process stands still
+            return await super().send(message)
+
+    begun: list[float] = []
+    async with dispatching(scenario.store, Busy(), rate=40):
+        await until(lambda: len(begun) == 8)
+    assert begun[7] - begun[4] > 0.055, "three intervals, were it not for other work on the machine"

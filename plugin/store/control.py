@@ -38,6 +38,8 @@ _DUE_UNKNOWN = (
     " AND x.ended_at > CAST(:newest AS BIGINT))"
 )
 _DUE = text(f"SELECT id FROM delivery WHERE broadcast_id = :b AND {_DUE_UNKNOWN} ORDER BY id LIMIT :n")
+#: Not of rows that the answer to their claim, which names its time, may still change.
+_CLAIMED_AHEAD = "claimed_at > :now AND state NOT IN ('sending', 'unknown')"
 #: What becomes of rows that are not sent: the first for what nobody knows about, because a copy was put back.
 _DROPPED = {
     True: "state = 'unknown', error_code = 'restore', error = NULL, reason = '', not_before = NULL",
@@ -179,14 +181,26 @@ class ControlQueries(WatchQueries):
             "UPDATE reached SET at = :now WHERE at > :now",
             "UPDATE message SET at = :now WHERE state = 'queued' AND at > :now",
             "UPDATE contact SET last_inbound_at = :now WHERE last_inbound_at > :now",
+            "UPDATE broadcast SET resumed_at = :now WHERE resumed_at > :now",
         ):
             with self.write() as connection:
                 connection.execute(text(change), now)
         with self.read() as connection:
             live = connection.execute(
-                text(f"SELECT id FROM broadcast WHERE state IN ('running', 'paused') AND {has_rows('deferred')}")
+                text(f"SELECT id FROM broadcast WHERE state <> 'cancelled' AND {has_rows('deferred')}")
             ).all()
-        return sum(self._forget_rows(row[0], now["now"]) for row in live)
+        mended = sum(self._forget_rows(row[0], now["now"]) for row in live)
+        with self.read() as connection:
+            ahead = connection.execute(
+                text(
+                    "SELECT id FROM broadcast WHERE EXISTS (SELECT 1 FROM delivery WHERE broadcast_id = broadcast.id"
+                    f" AND {_CLAIMED_AHEAD})"
+                ),
+                now,
+            ).all()
+        for row in ahead:
+            self._claimed_by_now(row[0], now["now"])
+        return mended
 
     def _forget_rows(self, broadcast_id: str, now: int) -> int:
         waiting = "state = 'deferred' AND not_before > :now"
@@ -212,6 +226,18 @@ class ControlQueries(WatchQueries):
             if len(ids) < self.at_once:
                 return mended
             after = ids[-1]
+            self.give_way()
+
+    def _claimed_by_now(self, broadcast_id: str, now: int) -> None:
+        """What has an outcome was claimed by now: caps, waves and retries reckon from it."""
+        ahead = text(f"SELECT id FROM delivery WHERE broadcast_id = :b AND {_CLAIMED_AHEAD} ORDER BY id LIMIT :n")
+        while True:
+            with self.write() as connection:
+                values = {"b": broadcast_id, "now": now, "n": self.at_once}
+                ids = connection.execute(ahead, values).scalars().all()
+                self._change_rows(connection, ids, _CLAIMED_AHEAD, "claimed_at = :now", now=now)
+            if len(ids) < self.at_once:
+                return
             self.give_way()
 
     def drop_cancelled(self) -> int:

@@ -17,6 +17,7 @@ from plugin.domain.delivery import DeliveryState
 from plugin.domain.refusal import Reaction, Refusal
 from plugin.testing.clock import SettableClock
 from plugin.testing.scenario import SENDER, Scenario
+from plugin.usecases.again import retry_failed
 from plugin.usecases.dispatch import ClaimRules, Settlement
 from plugin.usecases.report import report
 
@@ -295,6 +296,32 @@ def test_a_mend_of_the_clock_that_is_cut_off_is_done_again_and_shortens_no_wait(
     assert not scenario.claim(broadcast)
     clock.advance(seconds=2)
     assert len(scenario.claim(broadcast)) == 1
+
+
+def test_what_was_claimed_by_a_clock_that_ran_ahead_keeps_nobody_waiting_for_that_time(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SettableClock(datetime(2026, 12, 24, 12, tzinfo=timezone.utc))
+    monkeypatch.setattr(scenario.store, "_clock", clock)
+    house = Housekeeping(services(scenario.store), {})
+    house.keep()
+    number = scenario.number()
+    scenario.settle(scenario.claim(scenario.launch([number])))
+    failed, flying = scenario.launch([scenario.number()]), scenario.launch([scenario.number()])
+    scenario.settle(scenario.claim(failed), DeliveryState.FAILED)
+    under_way = scenario.claim(flying)
+    clock.advance(days=-30)
+    house.keep()
+
+    assert retry_failed(scenario.store, scenario.operator, failed).queued == 1
+    scenario.settle(under_way, DeliveryState.FAILED)
+    assert states(scenario, flying) == {"failed": 1}, "the answer finds the claim"
+    again = scenario.launch([number])
+    epoch = scenario.store.register_dispatcher("host", 1, "process", 172_800)
+    rules = ClaimRules(rate=40, horizon=10_000, quiet=0, frequency=(1, 86_400_000_000), daily=0)
+    assert not scenario.store.claim_deliveries(again, 1, epoch, rules).rows
+    clock.advance(seconds=86_401)
+    assert len(scenario.store.claim_deliveries(again, 1, epoch, rules).rows) == 1
 
 
 async def test_messages_that_a_busy_process_sends_late_keep_their_spacing(scenario: Scenario) -> None:

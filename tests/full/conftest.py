@@ -94,13 +94,14 @@ class World:
         )
         chosen = Redirect(redirect) if isinstance(redirect, RedirectKind) else redirect
         request = LaunchRequest(self.seeded.operation, upload.id, self.templates[template], chosen, **more)
+        had = {number: self._templates_on(number) for number in numbers}
         launch(self.store, self.operator, request, idempotency_key=f"full-test-key-{next(_keys)}")
-        for number in numbers:
-            until(lambda number=number: self._template_on(number, template), f"{number} gets {template}")  # type: ignore[misc]
+        for number, before in had.items():
+            until(lambda n=number, b=before: self._templates_on(n) > b, f"{number} gets {template}")  # type: ignore[misc]
         return numbers
 
-    def _template_on(self, number: str, template: str) -> bool:
-        return any(message["kind"] == "template" for message in self.chat(number))
+    def _templates_on(self, number: str) -> int:
+        return sum(message["kind"] == "template" for message in self.chat(number))
 
     # ------------------------------------------------------------------ phone
     def chat(self, number: str) -> list[dict[str, Any]]:
